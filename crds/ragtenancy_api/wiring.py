@@ -1,0 +1,68 @@
+"""How the operator starts the runtime: ports, environment, mounted files, and Redis keys.
+
+Both sides take these names from here, so that neither can drift from the other.
+"""
+
+from typing import Final
+
+from pydantic import Field
+
+from ragtenancy_api.meta import OpenModel
+
+API_PORT: Final = 8080
+"""The port tenants reach: /v1, /healthz, /readyz."""
+INTERNAL_PORT: Final = 9090
+"""The port of the platform: /metrics and WATCH_PATH. In no Service that tenants use."""
+WATCH_PATH: Final = "/watch"
+
+ENV_DEPLOYMENT: Final = "RAGTENANCY_DEPLOYMENT"
+ENV_NAMESPACE: Final = "RAGTENANCY_NAMESPACE"
+ENV_WEAVIATE_HTTP_URL: Final = "RAGTENANCY_WEAVIATE_HTTP_URL"
+ENV_WEAVIATE_GRPC_URL: Final = "RAGTENANCY_WEAVIATE_GRPC_URL"
+ENV_EMBEDDING_URL: Final = "RAGTENANCY_EMBEDDING_URL"
+ENV_GENERATION_URL: Final = "RAGTENANCY_GENERATION_URL"
+ENV_EMBEDDING_MODEL_CACHE: Final = "RAGTENANCY_EMBEDDING_MODEL_CACHE"
+"""Directory in the Hugging Face cache's layout; unset when the model is external."""
+ENV_GENERATION_MODEL_CACHE: Final = "RAGTENANCY_GENERATION_MODEL_CACHE"
+ENV_CREDENTIALS: Final = "RAGTENANCY_CREDENTIALS"
+"""Directory that holds the CREDENTIAL_* files."""
+
+CREDENTIAL_WEAVIATE: Final = "weaviate-api-key"
+CREDENTIAL_EMBEDDING: Final = "embedding-api-key"
+CREDENTIAL_GENERATION: Final = "generation-api-key"
+CREDENTIAL_STATE_REDIS: Final = "state-redis-url"
+CREDENTIAL_CACHE_REDIS: Final = "cache-redis-url"
+CREDENTIAL_CACHE_SALT: Final = "cache-salt"
+"""Files below ENV_CREDENTIALS. Redis URLs and the cache salt are always there; a missing API key
+means that the server asks for none."""
+
+
+class WatchProgress(OpenModel):
+    """What an API pod answers on WATCH_PATH: how far it has applied its watches."""
+
+    ragbindings: str = Field(description="resourceVersion up to which bindings are applied.")
+    ragdeployments: str = Field(description="The same for the pod's own RAGDeployment.")
+
+
+_STATE: Final = ("requests", "tokens", "leases", "usage", "admitted", "epoch")
+_CACHE: Final = ("exact",)
+
+
+def tenant_key(uid: str, name: str) -> str:
+    """The Redis key of one kind of record of a tenant. All of a tenant's share a hash slot."""
+    return f"ragtenancy:{{{uid}}}:{name}"
+
+
+def state_keys(uid: str) -> list[str]:
+    """Every key that a tenant may have in the state Redis, its tombstone apart."""
+    return [tenant_key(uid, name) for name in _STATE]
+
+
+def cache_keys(uid: str) -> list[str]:
+    """Every key that a tenant may have in the cache Redis, its tombstone apart."""
+    return [tenant_key(uid, name) for name in _CACHE]
+
+
+def tombstone_key(uid: str) -> str:
+    """Set, in both Redis, before a tenant's keys are removed: scripts that see it write nothing."""
+    return tenant_key(uid, "gone")
