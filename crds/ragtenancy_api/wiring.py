@@ -1,9 +1,9 @@
-"""How the operator starts the runtime: ports, environment, mounted files, and Redis keys.
+"""What operator and runtime agree on: ports, environment, files, Redis keys, Weaviate properties.
 
 Both sides take these names from here, so that neither can drift from the other.
 """
 
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -44,7 +44,7 @@ class WatchProgress(OpenModel):
     ragdeployments: str = Field(description="The same for the pod's own RAGDeployment.")
 
 
-_STATE: Final = ("requests", "tokens", "leases", "usage", "admitted", "epoch")
+_STATE: Final = ("requests", "tokens", "leases", "usage", "admitted", "epoch", "writing")
 _CACHE: Final = ("exact",)
 
 
@@ -66,3 +66,42 @@ def cache_keys(uid: str) -> list[str]:
 def tombstone_key(uid: str) -> str:
     """Set, in both Redis, before a tenant's keys are removed: scripts that see it write nothing."""
     return tenant_key(uid, "gone")
+
+
+class Property(NamedTuple):
+    """One property of a Weaviate collection, as the operator creates it."""
+
+    name: str
+    data_type: Literal["text", "int", "date"]
+    filterable: bool = False
+    searchable: bool = False
+    tokenization: Literal["field", "word"] | None = None
+    """Of text properties; None leaves Weaviate's default, which nothing then uses."""
+
+
+DOCUMENT_PROPERTIES: Final = (
+    Property("document_id", "text", filterable=True, tokenization="field"),
+    Property("version", "text", filterable=True, tokenization="field"),
+    Property("sha256", "text", tokenization="field"),
+    Property("title", "text"),
+    Property("metadata", "text"),
+    Property("chunks", "int"),
+    Property("bytes", "int"),
+    Property("created_at", "date"),
+    Property("updated_at", "date"),
+)
+"""Objects of the documents' collection: one per document, without a vector. `version` is the one
+that queries see; `metadata` is JSON."""
+
+CHUNK_PROPERTIES: Final = (
+    Property("document_id", "text", filterable=True, tokenization="field"),
+    Property("version", "text", filterable=True, tokenization="field"),
+    Property("position", "int"),
+    Property("text", "text", searchable=True, tokenization="word"),
+    Property("heading", "text", searchable=True, tokenization="word"),
+    Property("start", "int"),
+    Property("end", "int"),
+    Property("title", "text"),
+)
+"""Objects of the chunks' collection, each with the vector of its text. `start` and `end` count
+characters of the document's text."""
