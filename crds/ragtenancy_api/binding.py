@@ -93,10 +93,10 @@ class RAGBindingSpec(Model):
 class RAGBindingStatus(OpenModel):
     """Where the binding is in its life."""
 
-    phase: Literal["Bound", "Releasing"] | None = Field(
+    phase: Literal["Releasing"] | None = Field(
         default=None,
-        description="Bound: serves its tenant. Releasing: the tenant is gone, and the stores are "
-        "being emptied of it.",
+        description="Absent while the binding serves its tenant. Releasing: the tenant is gone, "
+        "and the stores are being emptied of it.",
     )
     message: str | None = Field(
         default=None, max_length=4096, description="What Releasing waits for."

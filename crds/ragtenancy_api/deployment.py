@@ -227,8 +227,8 @@ class Embedding(Model):
             _ONE_SERVER,
             rule(
                 "self.model == oldSelf.model && self.dimensions == oldSelf.dimensions",
-                "the embedding model and its dimensions are immutable: vectors of two models cannot "
-                "be compared. Declare a new RAGDeployment and load the documents there",
+                "the embedding model and its dimensions are immutable: vectors of two models "
+                "cannot be compared. Declare a new RAGDeployment and load the documents there",
             ),
         )
     )

@@ -94,22 +94,15 @@ class PodSettings(Model):
 
 
 class Storage(Model):
-    """A volume claimed for a component. It can grow; its class cannot change."""
+    """A volume claimed for a component."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
-                "storage only grows: Kubernetes cannot shrink a volume",
-                fieldPath=".size",
-            ),
-            rule(
-                "has(self.storageClassName) == has(oldSelf.storageClassName) && "
-                "(!has(self.storageClassName) || self.storageClassName == "
-                "oldSelf.storageClassName)",
-                "storageClassName is immutable: a claim cannot move to another class. "
-                "Declare a new RAGDeployment and load the documents there",
-            ),
+                "self == oldSelf",
+                "storage is immutable: a claim cannot move to another class, and it is not resized "
+                "in this version. Declare a new RAGDeployment and load the documents there",
+            )
         )
     )
 

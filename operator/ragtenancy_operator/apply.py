@@ -1,0 +1,178 @@
+"""Making one child so: created by POST, updated by server-side apply, only when it differs."""
+
+from typing import Any
+
+from ragtenancy_operator.children.base import digest
+from ragtenancy_operator.errors import KubeError, Refused, Retry
+from ragtenancy_operator.kube import Kube
+from ragtenancy_operator.names import ANNOTATION_APPLIED, LABEL_TENANT_UID, MANAGER
+from ragtenancy_operator.store import (
+    Key,
+    Manifest,
+    Store,
+    annotations_of,
+    kept,
+    key_of,
+    labels_of,
+    uid_of,
+)
+
+
+def contains(observed: Any, wanted: Any) -> bool:  # noqa: PLR0911 - one return for each shape
+    """Whether all that is wanted is there.
+
+    Lists of named items (containers, variables, ports) are matched by name, others by position.
+    What the API server or another manager added does not count.
+    """
+    if isinstance(wanted, dict):
+        if not isinstance(observed, dict):
+            return not wanted and observed is None
+        return all(contains(observed.get(name), value) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        if not wanted:
+            return not observed
+        if not isinstance(observed, list):
+            return False
+        if all(isinstance(item, dict) and "name" in item for item in wanted):
+            named = {item.get("name"): item for item in observed if isinstance(item, dict)}
+            return all(contains(named.get(item["name"]), item) for item in wanted)
+        return len(observed) == len(wanted) and all(map(contains, observed, wanted))
+    # the API server leaves empty values out
+    return bool(observed == wanted) or (observed is None and not wanted)
+
+
+def fingerprint(obj: Manifest) -> str:
+    """What of an object a person or another controller could have edited."""
+    body = {name: value for name, value in obj.items() if name not in ("metadata", "status")}
+    metadata = obj["metadata"]
+    return digest(
+        [
+            body,
+            labels_of(obj),
+            annotations_of(obj).get(ANNOTATION_APPLIED),
+            metadata.get("ownerReferences"),
+            metadata.get("finalizers"),
+        ]
+    )
+
+
+def stamped(manifest: Manifest) -> Manifest:
+    """The manifest with its own hash, by which a removed field is noticed."""
+    metadata = manifest["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), ANNOTATION_APPLIED: digest(manifest)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def ours(observed: Manifest, wanted: Manifest) -> bool:
+    """Whether an object of the wanted name belongs to the same owner."""
+    owners = {ref["uid"] for ref in wanted["metadata"].get("ownerReferences", ())}
+    if owners:
+        held = {ref.get("uid") for ref in observed["metadata"].get("ownerReferences") or ()}
+        return bool(owners & held)
+    uid = labels_of(wanted).get(LABEL_TENANT_UID)
+    return uid is not None and labels_of(observed).get(LABEL_TENANT_UID) == uid
+
+
+def _rejected(key: Key, error: KubeError) -> Refused:
+    return Refused("Rejected", f"the API server rejects {key}: {error.message}")
+
+
+class Applier:
+    """Writes children, and remembers what the API server made of them."""
+
+    def __init__(self, kube: Kube, store: Store) -> None:
+        self._kube = kube
+        self._store = store
+        # The API server may normalise what we wrote (a quantity of 1000m reads back as 1). What
+        # it answered to the last write is remembered, so that this is no difference.
+        self._settled: dict[Key, tuple[str, str]] = {}
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object, or take it as it is when it is there and has the same owner.
+
+        Raises:
+            Refused: An object of this name is somebody else's.
+        """
+        key = key_of(manifest)
+        try:
+            created = await self._kube.create(manifest)
+        except KubeError as error:
+            if error.invalid:
+                raise Refused(
+                    "Rejected", f"the API server rejects {key}: {error.message}"
+                ) from error
+            if not error.already_exists:
+                raise
+            live = await self._kube.find(*key)
+            if live is None:
+                raise Retry(f"{key} was deleted while it was created") from error
+            created = live
+        self._store.put(created)
+        self._check(key, created, manifest)
+        return created
+
+    async def ensure(self, wanted: Manifest) -> Manifest:
+        """Have the object as it is wanted.
+
+        Raises:
+            Refused: An object of this name is somebody else's, or the API server rejects it.
+            Retry: The object is on its way out.
+        """
+        manifest = stamped(wanted)
+        key, mark = key_of(manifest), annotations_of(manifest)[ANNOTATION_APPLIED]
+        observed = self._store.get(*key)
+        if observed is None:
+            observed = await self.create(manifest)
+        self._check(key, observed, manifest)
+        if observed["metadata"].get("deletionTimestamp"):
+            raise Retry(f"{key} is being deleted")
+        if annotations_of(observed).get(ANNOTATION_APPLIED) == mark and (
+            self._settled.get(key) == (mark, fingerprint(observed))
+            or contains(observed, kept(manifest))
+        ):
+            return observed
+        metadata = {**manifest["metadata"], "uid": uid_of(observed)}
+        try:
+            await self._own_by_apply(key)
+            applied = await self._kube.apply({**manifest, "metadata": metadata})
+        except KubeError as error:
+            if error.invalid or (error.status == 500 and "not declared in schema" in error.message):
+                raise Refused(
+                    "Rejected", f"the API server rejects {key}: {error.message}"
+                ) from error
+            if error.not_found or error.status == 409:
+                raise Retry(f"{key} was replaced while it was applied") from error
+            raise
+        self._store.put(applied)
+        self._settled[key] = (mark, fingerprint(self._store.get(*key) or applied))
+        return applied
+
+    async def _own_by_apply(self, key: Key) -> None:
+        """Turn our ownership of the fields that we created into one by apply.
+
+        Fields of a POST are owned by an Update; an apply that leaves one of them out would not
+        remove it. Source: client-go's csaupgrade, which does the same for kubectl.
+        """
+        live = await self._kube.get(*key)
+        fields = live["metadata"].get("managedFields") or []
+        mine = [f for f in fields if f.get("manager") == MANAGER and "subresource" not in f]
+        if any(f["operation"] == "Apply" for f in mine) or not mine:
+            return
+        turned = [f | {"operation": "Apply"} if f in mine else f for f in fields]
+        version = live["metadata"]["resourceVersion"]
+        patch = {"metadata": {"managedFields": turned, "resourceVersion": version}}
+        await self._kube.merge(*key, patch)
+
+    async def delete(self, obj: Manifest) -> None:
+        """Delete this very object."""
+        await self._kube.delete(obj)
+        self._settled.pop(key_of(obj), None)
+
+    @staticmethod
+    def _check(key: Key, observed: Manifest, wanted: Manifest) -> None:
+        if not ours(observed, wanted):
+            raise Refused(
+                "Conflict",
+                f"{key.kind} {key.name} in namespace {key.namespace} exists and is not "
+                "ragtenancy's; it is left as it is. Rename or delete it, or choose another name",
+            )

@@ -1,0 +1,1 @@
+"""RAGBinding: what happens to it when its tenant is gone."""

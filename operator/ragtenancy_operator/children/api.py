@@ -1,0 +1,215 @@
+"""The API: a Deployment with its Service, disruption budget, and a Role for what it watches."""
+
+from typing import Any, Final
+
+from ragtenancy_api import wiring
+from ragtenancy_api.meta import GROUP, SecretKeyRef
+from ragtenancy_operator.children import secrets, vllm, weaviate
+from ragtenancy_operator.children.base import (
+    Context,
+    container,
+    empty_dir,
+    env,
+    http_probe,
+    manifest,
+    pod_template,
+    selector,
+    service,
+)
+from ragtenancy_operator.names import Component
+from ragtenancy_operator.store import Manifest
+
+PORT: Final = 80
+_CREDENTIALS: Final = "/etc/ragtenancy/credentials"
+_MODELS: Final = "/var/lib/models"
+
+
+def url(context: Context) -> str:
+    """Base URL that tenants get, with /v1."""
+    public = context.deployment.spec.api.public_url
+    base = public.rstrip("/") if public else f"http://{context.host(Component.API)}"
+    return f"{base}/v1"
+
+
+def sources(context: Context) -> dict[str, SecretKeyRef]:
+    """Where each credential of the API comes from, by its file's name (wiring.CREDENTIAL_*)."""
+    spec = context.deployment.spec
+
+    def managed(component: str, entry: str) -> SecretKeyRef:
+        return SecretKeyRef(name=secrets.name(context, component), key=entry)
+
+    weaviate_ = spec.vector_store.weaviate.external
+    embedding, generation = spec.embedding.external, spec.generation.external
+    state, cache = spec.state.redis.external, spec.cache.redis.external
+    found: dict[str, SecretKeyRef | None] = {
+        wiring.CREDENTIAL_WEAVIATE: weaviate_.api_key_secret_ref
+        if weaviate_
+        else managed(Component.WEAVIATE, wiring.CREDENTIAL_WEAVIATE),
+        wiring.CREDENTIAL_EMBEDDING: embedding.api_key_secret_ref
+        if embedding
+        else managed(Component.EMBEDDING, wiring.CREDENTIAL_EMBEDDING),
+        wiring.CREDENTIAL_GENERATION: generation.api_key_secret_ref
+        if generation
+        else managed(Component.GENERATION, wiring.CREDENTIAL_GENERATION),
+        wiring.CREDENTIAL_STATE_REDIS: state.url_secret_ref
+        if state
+        else managed(Component.STATE, wiring.CREDENTIAL_STATE_REDIS),
+        wiring.CREDENTIAL_CACHE_REDIS: cache.url_secret_ref
+        if cache
+        else managed(Component.CACHE, wiring.CREDENTIAL_CACHE_REDIS),
+        wiring.CREDENTIAL_CACHE_SALT: SecretKeyRef(
+            name=secrets.salt_name(context), key=wiring.CREDENTIAL_CACHE_SALT
+        ),
+    }
+    return {entry: source for entry, source in found.items() if source is not None}
+
+
+def _credentials(context: Context) -> dict[str, Any]:
+    return {
+        "name": "credentials",
+        "projected": {
+            "defaultMode": 0o440,
+            "sources": [
+                {"secret": {"name": ref.name, "items": [{"key": ref.key, "path": entry}]}}
+                for entry, ref in sources(context).items()
+            ],
+        },
+    }
+
+
+def _models(context: Context) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, str]]:
+    """Volumes, mounts and environment for the models' tokenizers, read from their caches."""
+    spec = context.deployment.spec
+    volumes, mounts, variables = [], [], {}
+    for component, model, variable in (
+        (Component.EMBEDDING, spec.embedding, wiring.ENV_EMBEDDING_MODEL_CACHE),
+        (Component.GENERATION, spec.generation, wiring.ENV_GENERATION_MODEL_CACHE),
+    ):
+        if model.vllm is None:
+            continue
+        path, name = f"{_MODELS}/{component}", f"{component}-model"
+        claim = {"claimName": vllm.cache_claim(context, component), "readOnly": True}
+        volumes.append({"name": name, "persistentVolumeClaim": claim})
+        mounts.append({"name": name, "mountPath": path, "readOnly": True})
+        variables[variable] = path
+    return volumes, mounts, variables
+
+
+def _access(context: Context) -> list[Manifest]:
+    """The API's identity: it watches its own RAGDeployment and the bindings, nothing else."""
+    name, component = context.child(Component.API), Component.API
+    verbs = ["get", "list", "watch"]
+    role = "rbac.authorization.k8s.io/v1"
+    return [
+        manifest(
+            context,
+            "v1",
+            "ServiceAccount",
+            name,
+            component,
+            automountServiceAccountToken=False,
+        ),
+        manifest(
+            context,
+            role,
+            "Role",
+            name,
+            component,
+            rules=[
+                {"apiGroups": [GROUP], "resources": ["ragbindings"], "verbs": verbs},
+                {
+                    "apiGroups": [GROUP],
+                    "resources": ["ragdeployments"],
+                    "resourceNames": [context.name],
+                    "verbs": verbs,
+                },
+            ],
+        ),
+        manifest(
+            context,
+            role,
+            "RoleBinding",
+            name,
+            component,
+            roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            subjects=[{"kind": "ServiceAccount", "name": name, "namespace": context.namespace}],
+        ),
+    ]
+
+
+def build(context: Context) -> list[Manifest]:
+    """The objects of the API."""
+    settings = context.deployment.spec.api
+    component = Component.API
+    name = context.child(component)
+    http_url, grpc_url = weaviate.urls(context)
+    scratch, scratch_mount = empty_dir("tmp", "/tmp")  # noqa: S108
+    models, model_mounts, model_variables = _models(context)
+    variables = {
+        wiring.ENV_DEPLOYMENT: context.name,
+        wiring.ENV_NAMESPACE: context.namespace,
+        wiring.ENV_WEAVIATE_HTTP_URL: http_url,
+        wiring.ENV_WEAVIATE_GRPC_URL: grpc_url,
+        wiring.ENV_EMBEDDING_URL: vllm.url(context, Component.EMBEDDING),
+        wiring.ENV_GENERATION_URL: vllm.url(context, Component.GENERATION),
+        wiring.ENV_CREDENTIALS: _CREDENTIALS,
+        **model_variables,
+    }
+    main = container(
+        settings.image or context.images[component],
+        settings,
+        name="api",
+        env=env(variables, settings),
+        ports=[
+            {"name": "http", "containerPort": wiring.API_PORT, "protocol": "TCP"},
+            {"name": "internal", "containerPort": wiring.INTERNAL_PORT, "protocol": "TCP"},
+        ],
+        # it is not ready before the models' tokenizers are there, but it lives
+        startupProbe=http_probe("/healthz", wiring.API_PORT, period=1, timeout=2, failures=120),
+        readinessProbe=http_probe("/readyz", wiring.API_PORT, period=2, timeout=3, failures=3),
+        livenessProbe=http_probe("/healthz", wiring.API_PORT, period=10, timeout=5, failures=6),
+        volumeMounts=[
+            {"name": "credentials", "mountPath": _CREDENTIALS, "readOnly": True},
+            *model_mounts,
+            scratch_mount,
+        ],
+    )
+    template = pod_template(
+        context,
+        component,
+        settings,
+        main,
+        [_credentials(context), *models, scratch],
+        serviceAccountName=name,
+        automountServiceAccountToken=True,
+        terminationGracePeriodSeconds=120,
+    )
+    deployment = manifest(
+        context,
+        "apps/v1",
+        "Deployment",
+        name,
+        component,
+        spec={
+            "replicas": settings.replicas,
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "selector": {"matchLabels": selector(context, component)},
+            "template": template,
+        },
+    )
+    budget = manifest(
+        context,
+        "policy/v1",
+        "PodDisruptionBudget",
+        name,
+        component,
+        spec={
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": selector(context, component)},
+        },
+    )
+    front = service(context, name, component, {"http": PORT}, targets={"http": wiring.API_PORT})
+    return [*_access(context), front, budget, deployment]

@@ -1,0 +1,148 @@
+"""The two managed Redis: one for state (append-only file, no eviction), one for the cache.
+
+They are apart so that one tenant's cached answers can never turn another's admission away.
+"""
+
+from decimal import Decimal
+from typing import Any, Final
+
+from ragtenancy_api.pods import PodSettings
+from ragtenancy_operator.children import secrets
+from ragtenancy_operator.children.base import (
+    Context,
+    claim_spec,
+    container,
+    empty_dir,
+    env,
+    manifest,
+    pod_template,
+    secret_env,
+    selector,
+    service,
+)
+from ragtenancy_operator.names import Component
+from ragtenancy_operator.store import Manifest
+
+PORT: Final = 6379
+_STATE_ARGS: Final = ["--appendonly", "yes", "--appendfsync", "everysec"]
+_UNITS: Final = {
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+
+
+def quantity_bytes(quantity: str) -> int:
+    """Bytes of a Kubernetes quantity of memory.
+
+    Raises:
+        ValueError: The unit is not one of memory's.
+    """
+    number = quantity.rstrip("kMGTi")
+    unit = quantity[len(number) :]
+    try:
+        return int(Decimal(number) * _UNITS[unit])
+    except (KeyError, ArithmeticError) as error:
+        raise ValueError(f"{quantity!r} is not an amount of memory, such as 256Mi") from error
+
+
+def _redis(
+    context: Context, component: str, settings: PodSettings, args: list[str]
+) -> dict[str, Any]:
+    # redis-cli takes the password from REDISCLI_AUTH, so it is in no probe's arguments
+    ping = {
+        "exec": {"command": ["redis-cli", "ping"]},
+        "periodSeconds": 2,
+        "timeoutSeconds": 3,
+        "failureThreshold": 5,
+    }
+    scratch, scratch_mount = empty_dir("tmp", "/tmp")  # noqa: S108
+    credentials = secrets.name(context, component)
+    main = container(
+        settings.image or context.images[component],
+        settings,
+        name="redis",
+        args=["--port", str(PORT), "--requirepass", "$(REDISCLI_AUTH)", *args],
+        env=[
+            secret_env("REDISCLI_AUTH", credentials, secrets.PASSWORD),
+            *env({}, settings),
+        ],
+        ports=[{"name": "redis", "containerPort": PORT, "protocol": "TCP"}],
+        startupProbe=ping | {"failureThreshold": 150},
+        readinessProbe=ping,
+        livenessProbe=ping | {"periodSeconds": 10, "failureThreshold": 6},
+        volumeMounts=[{"name": "data", "mountPath": "/data"}, scratch_mount],
+    )
+    return pod_template(context, component, settings, main, [scratch])
+
+
+def build_state(context: Context) -> list[Manifest]:
+    """The objects of a managed state Redis; none when it is external."""
+    settings = context.deployment.spec.state.redis.managed
+    if settings is None:
+        return []
+    component = Component.STATE
+    name = context.child(component)
+    args = [*_STATE_ARGS, "--maxmemory-policy", "noeviction"]
+    stateful_set = manifest(
+        context,
+        "apps/v1",
+        "StatefulSet",
+        name,
+        component,
+        spec={
+            "replicas": 1,
+            "serviceName": name,
+            "selector": {"matchLabels": selector(context, component)},
+            "template": _redis(context, component, settings, args),
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Delete",
+                "whenScaled": "Retain",
+            },
+            "volumeClaimTemplates": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": {"name": "data"},
+                    "spec": claim_spec(settings.storage.size, settings.storage.storage_class_name),
+                }
+            ],
+        },
+    )
+    return [service(context, name, component, {"redis": PORT}), stateful_set]
+
+
+def build_cache(context: Context) -> list[Manifest]:
+    """The objects of a managed cache Redis; none when it is external."""
+    settings = context.deployment.spec.cache.redis.managed
+    if settings is None:
+        return []
+    component = Component.CACHE
+    name = context.child(component)
+    memory = quantity_bytes(settings.max_memory)
+    args = ["--save", "", "--appendonly", "no"]
+    args += ["--maxmemory", str(memory), "--maxmemory-policy", "allkeys-lru"]
+    template = _redis(context, component, settings, args)
+    data, _ = empty_dir("data", "/data")
+    template["spec"]["volumes"].append(data)
+    deployment = manifest(
+        context,
+        "apps/v1",
+        "Deployment",
+        name,
+        component,
+        spec={
+            "replicas": 1,
+            # never two at once: half of the requests would look in the wrong one
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": selector(context, component)},
+            "template": template,
+        },
+    )
+    return [service(context, name, component, {"redis": PORT}), deployment]

@@ -1,0 +1,149 @@
+"""Weaviate: a StatefulSet, its headless Service, and the Service that clients use.
+
+Ports, arguments and environment follow the server's own Helm chart (17.8).
+"""
+
+from typing import Final
+
+from ragtenancy_api import wiring
+from ragtenancy_operator.children import secrets
+from ragtenancy_operator.children.base import (
+    Context,
+    claim_spec,
+    container,
+    empty_dir,
+    env,
+    http_probe,
+    manifest,
+    pod_template,
+    secret_env,
+    selector,
+    service,
+)
+from ragtenancy_operator.names import Component
+from ragtenancy_operator.store import Manifest
+
+HTTP_PORT: Final = 8080
+GRPC_PORT: Final = 50051
+METRICS_PORT: Final = 2112
+_DATA: Final = "/var/lib/weaviate"
+_USER: Final = "ragtenancy"
+_ENVIRONMENT: Final = {
+    "PERSISTENCE_DATA_PATH": _DATA,
+    "DEFAULT_VECTORIZER_MODULE": "none",
+    "ENABLE_MODULES": "",
+    "ASYNC_INDEXING": "true",  # the dynamic index needs it
+    "QUERY_DEFAULTS_LIMIT": "20",
+    "LIMIT_RESOURCES": "true",
+    "DISABLE_TELEMETRY": "true",
+    "GO_PROFILING_DISABLE": "true",
+    "PROMETHEUS_MONITORING_ENABLED": "true",
+    "PROMETHEUS_MONITORING_GROUP": "true",  # no series per tenant
+    "PROMETHEUS_MONITORING_PORT": str(METRICS_PORT),
+    "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false",
+    "AUTHENTICATION_APIKEY_ENABLED": "true",
+    "AUTHENTICATION_APIKEY_USERS": _USER,
+    "AUTHORIZATION_ADMINLIST_ENABLED": "true",
+    "AUTHORIZATION_ADMINLIST_USERS": _USER,
+    "GRPC_PORT": str(GRPC_PORT),
+    "CLUSTER_GOSSIP_BIND_PORT": "7100",
+    "CLUSTER_DATA_BIND_PORT": "7101",
+    "RAFT_PORT": "8300",
+    "RAFT_INTERNAL_RPC_PORT": "8301",
+    "RAFT_BOOTSTRAP_EXPECT": "1",
+    "HOME": "/tmp",  # noqa: S108 - an emptyDir
+}
+
+
+def build(context: Context) -> list[Manifest]:
+    """The objects of a managed Weaviate; none when it is external."""
+    settings = context.deployment.spec.vector_store.weaviate.managed
+    if settings is None:
+        return []
+    component = Component.WEAVIATE
+    name, headless = context.child(component), context.child(component, "headless")
+    credentials = secrets.name(context, component)
+    scratch, scratch_mount = empty_dir("tmp", "/tmp")  # noqa: S108
+    main = container(
+        settings.image or context.images[component],
+        settings,
+        name=component,
+        # Kubernetes args replace the image's command, so all of its words are here.
+        args=["--host", "0.0.0.0", "--port", str(HTTP_PORT), "--scheme", "http"],  # noqa: S104
+        env=[
+            # A stable name: Weaviate keeps its raft identity under it.
+            {"name": "CLUSTER_HOSTNAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            secret_env(
+                "AUTHENTICATION_APIKEY_ALLOWED_KEYS", credentials, wiring.CREDENTIAL_WEAVIATE
+            ),
+            *env(
+                _ENVIRONMENT
+                | {"CLUSTER_JOIN": f"{headless}.{context.namespace}.svc.cluster.local."},
+                settings,
+            ),
+        ],
+        ports=[
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+        ],
+        startupProbe=http_probe(
+            "/v1/.well-known/ready", HTTP_PORT, period=2, timeout=3, failures=300
+        ),
+        readinessProbe=http_probe(
+            "/v1/.well-known/ready", HTTP_PORT, period=3, timeout=3, failures=3
+        ),
+        livenessProbe=http_probe(
+            "/v1/.well-known/live", HTTP_PORT, period=10, timeout=5, failures=6
+        ),
+        volumeMounts=[{"name": "data", "mountPath": _DATA}, scratch_mount],
+    )
+    template = pod_template(
+        context,
+        component,
+        settings,
+        main,
+        [scratch],
+        terminationGracePeriodSeconds=120,  # it drains HTTP 15 s, gRPC 20 s, and closes up to 60 s
+    )
+    stateful_set = manifest(
+        context,
+        "apps/v1",
+        "StatefulSet",
+        name,
+        component,
+        spec={
+            "replicas": 1,
+            "serviceName": headless,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": selector(context, component)},
+            "template": template,
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Delete",
+                "whenScaled": "Retain",
+            },
+            "volumeClaimTemplates": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": {"name": "data"},
+                    "spec": claim_spec(settings.storage.size, settings.storage.storage_class_name),
+                }
+            ],
+        },
+    )
+    clients = {"http": HTTP_PORT, "grpc": GRPC_PORT}
+    return [
+        service(context, headless, component, clients, headless=True),
+        service(context, name, component, clients),
+        stateful_set,
+    ]
+
+
+def urls(context: Context) -> tuple[str, str]:
+    """URLs of the HTTP and the gRPC API, managed or external."""
+    external = context.deployment.spec.vector_store.weaviate.external
+    if external is not None:
+        return external.http_url, external.grpc_url
+    host = context.host(Component.WEAVIATE)
+    return f"http://{host}:{HTTP_PORT}", f"grpc://{host}:{GRPC_PORT}"

@@ -1,0 +1,1 @@
+"""RAGDeployment: observe, plan, apply, status."""

@@ -1,0 +1,208 @@
+"""One pass over a RAGDeployment: observe, plan, apply, status. Safe to stop at any line."""
+
+import logging
+from collections.abc import Awaitable
+from typing import Final
+
+from ragtenancy_api import wiring
+from ragtenancy_operator import names, stores
+from ragtenancy_operator.children import secrets, vllm
+from ragtenancy_operator.children.base import Context, digest
+from ragtenancy_operator.conditions import Verdict, merge, no, yes
+from ragtenancy_operator.deployment import plan, status
+from ragtenancy_operator.deployment.observe import Observed, context_of, observe
+from ragtenancy_operator.errors import Refused, Retry
+from ragtenancy_operator.names import Component
+from ragtenancy_operator.services import Services
+from ragtenancy_operator.store import Key, Manifest, annotations_of, key_of, uid_of
+
+_log = logging.getLogger(__name__)
+_RECHECK_SECONDS: Final = 5.0
+"""How soon a missing Secret or an external server is looked for again: no event tells of them."""
+
+
+class DeploymentReconciler:
+    """Makes RAGDeployments so."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._told: dict[str, str] = {}  # by uid: what its tenants last heard of
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass; returns in how many seconds to look again, or None.
+
+        Raises:
+            Retry: Something that is likely to pass.
+        """
+        services = self._services
+        raw = services.store.get(*key)
+        if raw is None:
+            self._wake_tenants(key.namespace, key.name)
+            return None
+        if annotations_of(raw).get(names.ANNOTATION_PAUSED) == "true":
+            return None
+        if raw["metadata"].get("deletionTimestamp"):
+            return await self._tear_down(raw)
+        if names.FINALIZER not in (raw["metadata"].get("finalizers") or ()):
+            raw = await services.kube.set_finalizer(raw, names.FINALIZER, present=True)
+            services.store.put(raw)
+        try:
+            context = context_of(services, raw)
+        except Refused as refusal:
+            await self._refuse(raw, refusal)
+            return None
+        await self._make_secrets(context)
+        observed = observe(services, raw)
+        await self._apply(observed)
+        await self._check(observed)
+        await self._report(observed)
+        return self._next(observed)
+
+    async def _refuse(self, raw: Manifest, refusal: Refused) -> None:
+        generation = raw["metadata"].get("generation", 0)
+        results = [
+            no("Accepted", refusal.reason, refusal.message),
+            no("Ready", refusal.reason, refusal.message),
+            yes("Stalled", refusal.reason, refusal.message),
+        ]
+        body = {"observedGeneration": generation, "conditions": merge(results, (), generation)}
+        patched = await self._services.kube.set_status(raw, body)
+        if patched:
+            self._services.store.put(patched)
+
+    async def _make_secrets(self, context: Context) -> None:
+        store = self._services.store
+        for name in secrets.wanted(context):
+            if store.get("Secret", context.namespace, name) is None:
+                await self._services.applier.create(secrets.generate(context, name))
+
+    async def _apply(self, observed: Observed) -> None:
+        services, context = self._services, observed.context
+        wanted = plan.wanted(context)
+        for component, manifests in wanted.items():
+            try:
+                for manifest in manifests:
+                    await services.applier.ensure(manifest)
+            except (Refused, Retry) as error:
+                # one component's trouble is no other's
+                observed.failures[component] = error
+        children = list(services.store.of_deployment(context.namespace, context.name))
+        for child in plan.unwanted(children, wanted, uid_of(observed.raw)):
+            await services.applier.delete(child)
+
+    async def _check(self, observed: Observed) -> None:
+        """Make the collections, and ask external servers whether they answer."""
+        services, context = self._services, observed.context
+        children = services.store.of_deployment(context.namespace, context.name)
+        workloads = status.workloads(children, context)
+        kinds = status.CONDITIONS
+
+        async def collections() -> None:
+            managed = workloads.get(Component.WEAVIATE)
+            if managed and not status.workload(kinds[Component.WEAVIATE], managed).true:
+                return
+            connection = await services.connections.vector_store(context, refresh=True)
+            documents, chunks = names.collections(uid_of(observed.raw))
+            settings = context.deployment.spec.vector_store.collection
+            if await connection.client.ensure_collections(documents, chunks, settings):
+                connection.tenants.forget()
+                self._wake_tenants(context.namespace, context.name)
+
+        async def external_redis(_: str, entry: str) -> None:
+            await stores.ping(await services.connections.redis_url(context, entry))
+
+        async def external_model(component: str, entry: str) -> None:
+            url = vllm.url(context, component)
+            await services.connections.model_answers(context, url, entry)
+
+        checks: dict[str, Awaitable[None]] = {Component.WEAVIATE: collections()}
+        for component, check, entry in (
+            (Component.STATE, external_redis, wiring.CREDENTIAL_STATE_REDIS),
+            (Component.CACHE, external_redis, wiring.CREDENTIAL_CACHE_REDIS),
+            (Component.EMBEDDING, external_model, wiring.CREDENTIAL_EMBEDDING),
+            (Component.GENERATION, external_model, wiring.CREDENTIAL_GENERATION),
+        ):
+            if component not in workloads:
+                checks[component] = check(component, entry)
+        for component, answer in checks.items():
+            try:
+                await answer
+            except (Refused, Retry) as error:
+                observed.failures[component] = error
+
+    async def _report(self, observed: Observed) -> None:
+        services, context = self._services, observed.context
+        children = services.store.of_deployment(context.namespace, context.name)
+        results = status.verdicts(context, status.workloads(children, context), observed.failures)
+        uids = {uid_of(tenant) for tenant in observed.tenants}
+        uids |= {binding["metadata"]["name"] for binding in observed.bindings}
+        ready = sum(_is_ready(tenant) for tenant in observed.tenants)
+        body = status.status(context, results, len(uids), ready)
+        latest = services.store.get(*key_of(observed.raw)) or observed.raw
+        patched = await services.kube.set_status(latest, body)
+        if patched:
+            services.store.put(patched)
+        await self._announce(observed, results)
+        self._tell_tenants(observed, results)
+
+    async def _announce(self, observed: Observed, results: list[Verdict]) -> None:
+        before = {c.type: c.status for c in observed.context.deployment.status.conditions}
+        verdict = next(result for result in results if result.type == "Ready")
+        if verdict.status == before.get("Ready"):
+            return
+        post = self._services.events.post
+        if verdict.true:
+            await post(observed.raw, "Normal", "Ready", verdict.message)
+        elif "Ready" in before:
+            await post(observed.raw, "Warning", verdict.reason, verdict.message)
+
+    def _tell_tenants(self, observed: Observed, results: list[Verdict]) -> None:
+        """Wake the tenants when what they depend on has changed."""
+        uid, generation = uid_of(observed.raw), observed.raw["metadata"].get("generation", 0)
+        now = digest([generation, [[r.type, r.status] for r in results]])
+        if self._told.get(uid) != now:
+            self._told[uid] = now
+            self._wake_tenants(observed.context.namespace, observed.context.name)
+
+    def _wake_tenants(self, namespace: str, name: str) -> None:
+        for tenant in self._services.store.tenants_of(namespace, name):
+            self._services.queue.wake(key_of(tenant))
+
+    def _next(self, observed: Observed) -> float | None:
+        transient = [e for e in observed.failures.values() if isinstance(e, Retry)]
+        if transient:
+            raise transient[0]
+        return _RECHECK_SECONDS if observed.failures else None
+
+    async def _tear_down(self, raw: Manifest) -> float | None:
+        """Let the deployment go when no binding needs its stores any more."""
+        services, key = self._services, key_of(raw)
+        if names.FINALIZER not in (raw["metadata"].get("finalizers") or ()):
+            return None
+        bindings = list(services.store.of_deployment(key.namespace, key.name, "RAGBinding"))
+        if bindings:
+            for binding in bindings:
+                services.queue.wake(key_of(binding))
+            return _RECHECK_SECONDS
+        try:
+            context = context_of(services, raw)
+            if context.deployment.spec.vector_store.weaviate.external:
+                connection = await services.connections.vector_store(context)
+                for collection in names.collections(uid_of(raw)):
+                    await connection.client.delete_collection(collection)
+        except Refused as refusal:
+            # What cannot be reached any more must not keep the object for ever.
+            await services.events.post(
+                raw, "Warning", "CollectionsLeft", f"collections were left behind: {refusal}"
+            )
+        services.connections.forget(uid_of(raw))
+        self._told.pop(uid_of(raw), None)
+        services.events.forget(uid_of(raw))
+        patched = await services.kube.set_finalizer(raw, names.FINALIZER, present=False)
+        services.store.put(patched)
+        return None
+
+
+def _is_ready(tenant: Manifest) -> bool:
+    conditions = tenant.get("status", {}).get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)

@@ -1,0 +1,54 @@
+"""What can go wrong in a reconcile, by what is to be done about it."""
+
+
+class Retry(Exception):
+    """Something that is likely to pass: the reconcile is tried again, later each time."""
+
+
+class Refused(Exception):
+    """Something that only a person can mend: the reconcile waits for a change.
+
+    Attributes:
+        reason: One CamelCase word for the condition.
+        message: What is wrong and what to do about it.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class KubeError(Retry):
+    """An answer of the API server that is not a success.
+
+    Attributes:
+        status: The HTTP status.
+        reason: The API server's reason, such as ``AlreadyExists``.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"the API server answered {status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    @property
+    def not_found(self) -> bool:
+        """Whether the object is not there."""
+        return self.status == 404
+
+    @property
+    def already_exists(self) -> bool:
+        """Whether an object of this name is there already."""
+        return self.status == 409 and self.reason == "AlreadyExists"
+
+    @property
+    def invalid(self) -> bool:
+        """Whether the API server will never take this object as it is."""
+        return self.status in (400, 422)
+
+    @property
+    def terminating(self) -> bool:
+        """Whether the namespace is on its way out and takes no new objects."""
+        return self.status == 403 and "being terminated" in self.message

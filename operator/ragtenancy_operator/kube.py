@@ -1,0 +1,201 @@
+"""The one place that talks to the API server. Objects are plain dicts, as in a manifest."""
+
+import json
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.client import ApiException
+
+from ragtenancy_operator.errors import KubeError, Retry
+from ragtenancy_operator.names import MANAGER
+from ragtenancy_operator.store import Manifest
+
+_TIMEOUT_SECONDS: Final = 15
+
+PLURALS: Final = {
+    "ConfigMap": ("v1", "configmaps"),
+    "Event": ("v1", "events"),
+    "Namespace": ("v1", "namespaces"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
+    "Pod": ("v1", "pods"),
+    "Secret": ("v1", "secrets"),
+    "Service": ("v1", "services"),
+    "ServiceAccount": ("v1", "serviceaccounts"),
+    "Deployment": ("apps/v1", "deployments"),
+    "StatefulSet": ("apps/v1", "statefulsets"),
+    "Lease": ("coordination.k8s.io/v1", "leases"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "Role": ("rbac.authorization.k8s.io/v1", "roles"),
+    "RoleBinding": ("rbac.authorization.k8s.io/v1", "rolebindings"),
+    "RAGBinding": ("ragtenancy.io/v1alpha1", "ragbindings"),
+    "RAGDeployment": ("ragtenancy.io/v1alpha1", "ragdeployments"),
+    "RAGTenant": ("ragtenancy.io/v1alpha1", "ragtenants"),
+}
+"""apiVersion and plural of every kind that the operator touches."""
+
+_JSON: Final = "application/json"
+_MERGE: Final = "application/merge-patch+json"
+_APPLY: Final = "application/apply-patch+yaml"
+
+
+def _path(kind: str, namespace: str, name: str = "", subresource: str = "") -> str:
+    version, plural = PLURALS[kind]
+    root = f"/api/{version}" if "/" not in version else f"/apis/{version}"
+    parts = [root]
+    if namespace:
+        parts += ["namespaces", namespace]
+    parts.append(plural)
+    return "/".join([*parts, *filter(None, (name, subresource))])
+
+
+class Kube:
+    """A client of the API server. Use as an asynchronous context manager.
+
+    Every method raises KubeError for an answer that is no success, and Retry when there was none.
+    """
+
+    def __init__(self) -> None:
+        self._api: client.ApiClient | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            config.load_incluster_config()
+        except config.ConfigException:
+            await config.load_kube_config()
+        self._api = client.ApiClient()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._api is not None:
+            await self._api.close()
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = _JSON,
+        query: dict[str, str] | None = None,
+    ) -> Manifest:
+        if self._api is None:
+            raise RuntimeError("Kube is used outside its context")
+        try:
+            request = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": _JSON, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(*request, _request_timeout=_TIMEOUT_SECONDS)
+            data = await response.read()
+        except ApiException as error:
+            raise _error(error.status or 0, error.body) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Retry(f"the API server did not answer {method} {path}: {error!r}") from error
+        if response.status >= 400:
+            raise _error(response.status, data)
+        answer = json.loads(data)
+        if not isinstance(answer, dict):
+            raise Retry(f"the API server answered {method} {path} with no object")
+        return answer
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        """Read one object."""
+        return await self._request("GET", _path(kind, namespace, name))
+
+    async def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """Read one object; None when it is not there."""
+        try:
+            return await self.get(kind, namespace, name)
+        except KubeError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object."""
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        path = _path(manifest["kind"], manifest["metadata"].get("namespace", ""))
+        return await self._request("POST", path, manifest, query=query)
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Apply an object on the server's side. With ``metadata.uid`` it is never recreated."""
+        metadata = manifest["metadata"]
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": "true"}
+        path = _path(manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+        return await self._request("PATCH", path, manifest, _APPLY, query)
+
+    async def merge(
+        self, kind: str, namespace: str, name: str, patch: Manifest, subresource: str = ""
+    ) -> Manifest:
+        """Merge a patch into an object (RFC 7396)."""
+        query = {"fieldManager": f"{MANAGER}-patch", "fieldValidation": "Strict"}
+        path = _path(kind, namespace, name, subresource)
+        return await self._request("PATCH", path, patch, _MERGE, query)
+
+    async def set_finalizer(self, obj: Manifest, name: str, *, present: bool) -> Manifest:
+        """Add a finalizer to an object, or take it off; 409 when the object changed meanwhile."""
+        metadata = obj["metadata"]
+        finalizers = [held for held in metadata.get("finalizers") or () if held != name]
+        patch = {
+            "metadata": {
+                "resourceVersion": metadata["resourceVersion"],
+                "uid": metadata["uid"],
+                "finalizers": [*finalizers, *([name] if present else [])],
+            }
+        }
+        return await self.merge(obj["kind"], metadata["namespace"], metadata["name"], patch)
+
+    async def set_status(self, obj: Manifest, status: Manifest) -> Manifest | None:
+        """Write an object's status unless it says this already; None when it does.
+
+        Entries that are None, or that the status has and should not, are removed.
+        """
+        metadata, observed = obj["metadata"], obj.get("status") or {}
+        wanted = {name: value for name, value in status.items() if value is not None}
+        if wanted == observed:
+            return None
+        patch = {**dict.fromkeys(observed), **status}
+        return await self.merge(
+            obj["kind"], metadata["namespace"], metadata["name"], {"status": patch}, "status"
+        )
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """Replace an object; 409 when it changed since its resourceVersion."""
+        metadata = manifest["metadata"]
+        path = _path(manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+        return await self._request("PUT", path, manifest, query={"fieldManager": MANAGER})
+
+    async def delete(self, obj: Manifest) -> None:
+        """Delete this very object, by its uid; one that is gone already is no error."""
+        metadata = obj["metadata"]
+        path = _path(obj["kind"], metadata.get("namespace", ""), metadata["name"])
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": metadata["uid"]},
+            "propagationPolicy": "Background",
+        }
+        try:
+            await self._request("DELETE", path, body)
+        except KubeError as error:
+            if not error.not_found:
+                raise
+
+
+def _error(status: int, body: bytes | str | None) -> KubeError:
+    try:
+        answer = json.loads(body or "")
+        reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+    except (ValueError, AttributeError):
+        reason, message = "", str(body or "")[:200]
+    return KubeError(status, reason, message)

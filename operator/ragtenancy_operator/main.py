@@ -1,0 +1,185 @@
+"""What is watched. The reconciles are in ``deployment/``, ``tenant/`` and ``binding/``.
+
+kopf watches, retries broken watches, and runs startup and cleanup. It writes nothing: there are no
+finalizers, annotations, daemons or timers of its.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Final
+
+import aiohttp
+import kopf
+
+from ragtenancy_api.meta import GROUP, VERSION
+from ragtenancy_operator.apply import Applier
+from ragtenancy_operator.binding.reconcile import BindingReconciler
+from ragtenancy_operator.connections import Connections
+from ragtenancy_operator.deployment.reconcile import DeploymentReconciler
+from ragtenancy_operator.events import Events
+from ragtenancy_operator.kube import PLURALS, Kube
+from ragtenancy_operator.lease import Lease
+from ragtenancy_operator.metrics import Metrics, serve
+from ragtenancy_operator.names import LABEL_MANAGED_BY, MANAGER
+from ragtenancy_operator.routes import wakes
+from ragtenancy_operator.served import Served
+from ragtenancy_operator.services import Services
+from ragtenancy_operator.settings import Settings
+from ragtenancy_operator.store import Key, Store
+from ragtenancy_operator.tenant.reconcile import TenantReconciler
+from ragtenancy_operator.worker import Workers
+from ragtenancy_operator.workqueue import WorkQueue
+
+_log = logging.getLogger(__name__)
+
+OURS: Final = ("RAGDeployment", "RAGTenant", "RAGBinding")
+CHILDREN: Final = (
+    "Deployment",
+    "PersistentVolumeClaim",
+    "Pod",
+    "PodDisruptionBudget",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "Service",
+    "ServiceAccount",
+    "StatefulSet",
+)
+"""Watched only where they carry our label: the selection is made by the API server."""
+_LIST_CHUNK: Final = 500
+
+
+class Operator:
+    """One operator process: watches fill the store, workers empty the queue."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store()
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.metrics = Metrics(self.queue)  # type: ignore[arg-type]
+        self.stopping = asyncio.Event()
+
+    def seen(self, obj: dict[str, Any]) -> None:
+        """Take an object into the store, without a reconcile."""
+        self.store.put(obj)
+
+    def event(self, kind: str | None, obj: dict[str, Any]) -> None:
+        """Take an event in, and wake who it concerns."""
+        if kind == "DELETED":
+            self.store.remove(obj)
+        else:
+            self.store.put(obj)
+        for key in wakes(self.store, obj):
+            self.queue.wake(key)
+
+    async def run(self) -> None:
+        """Watch, lead, and work until told to stop or the lease is lost."""
+        async with contextlib.AsyncExitStack() as stack:
+            kube = await stack.enter_async_context(Kube())
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            services = Services(
+                self.settings,
+                kube,
+                self.store,
+                self.queue,
+                Applier(kube, self.store),
+                Events(kube, self.settings.identity),
+                Connections(kube, session),
+                Served(self.store, self.queue, session),
+            )
+            runner = await serve(
+                self.metrics, self.settings.port, lambda: not self.stopping.is_set()
+            )
+            stack.push_async_callback(runner.cleanup)
+            lease = Lease(
+                kube, self.settings.namespace, self.settings.identity, self.settings.lease_seconds
+            )
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._watch(), name="kopf")
+                leading = group.create_task(self._lead(services, lease), name="lead")
+                await self.stopping.wait()
+                leading.cancel()
+                watching.cancel()
+
+    async def _lead(self, services: Services, lease: Lease) -> None:
+        await lease.acquire()
+        _log.info("leading as %s", self.settings.identity)
+        self.metrics.leading.set(1)
+        workers = Workers(
+            self.queue,
+            {
+                "RAGDeployment": DeploymentReconciler(services).reconcile,
+                "RAGTenant": TenantReconciler(services).reconcile,
+                "RAGBinding": BindingReconciler(services).reconcile,
+            },
+            self.metrics,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(workers.run(self.settings.workers), name="workers")
+                group.create_task(lease.keep(), name="lease")
+                group.create_task(self._resync(), name="resync")
+        finally:
+            self.metrics.leading.set(0)
+            if self.stopping.is_set():
+                await lease.release()
+
+    async def _resync(self) -> None:
+        """Look at every object again from time to time, in case an event was missed."""
+        while True:
+            await asyncio.sleep(self.settings.resync_seconds)
+            for kind in OURS:
+                for obj in list(self.store.of_kind(kind)):
+                    for key in wakes(self.store, obj):
+                        self.queue.wake(key)
+
+    async def _watch(self) -> None:
+        namespaces = self.settings.watch_namespaces
+        await kopf.operator(
+            registry=self._registry(),
+            settings=_kopf_settings(),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=list(namespaces),
+        )
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        for kind in (*OURS, *CHILDREN, "Namespace"):
+            version, plural = PLURALS[kind]
+            group, _, number = version.rpartition("/")
+
+            # kopf calls no event handler before every index is filled: so the store is complete
+            # before the first reconcile, which could otherwise take a missing object for deleted
+            async def index(body: kopf.Body, kind: str = kind, **_: Any) -> None:
+                self.seen(_plain(body, kind))
+
+            async def event(
+                event: kopf.RawEvent, body: kopf.Body, kind: str = kind, **_: Any
+            ) -> None:
+                self.event(event["type"], _plain(body, kind))
+
+            kopf.index(group, number, plural, id=f"store-{plural}", registry=registry)(index)
+            kopf.on.event(group, number, plural, id=f"event-{plural}", registry=registry)(event)
+        return registry
+
+
+def _plain(body: kopf.Body, kind: str) -> dict[str, Any]:
+    version = PLURALS[kind][0]
+    # items of a list come without their kind
+    return {**dict(body), "kind": kind, "apiVersion": version}
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.watching.chunk_size = _LIST_CHUNK
+    for kind in CHILDREN:
+        version, plural = PLURALS[kind]
+        group, _, number = version.rpartition("/")
+        settings.watching.label_selectors[group, number, plural] = f"{LABEL_MANAGED_BY}={MANAGER}"
+    return settings
+
+
+__all__ = ["CHILDREN", "GROUP", "OURS", "VERSION", "Operator"]

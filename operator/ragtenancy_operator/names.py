@@ -1,0 +1,68 @@
+"""Every name, label and annotation that the operator gives."""
+
+from typing import Final
+
+from ragtenancy_api.meta import GROUP
+
+MANAGER: Final = "ragtenancy"
+"""Field manager of every write, and the value of LABEL_MANAGED_BY."""
+
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_PART_OF: Final = "app.kubernetes.io/part-of"
+LABEL_NAME: Final = "app.kubernetes.io/name"
+LABEL_INSTANCE: Final = "app.kubernetes.io/instance"
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_DEPLOYMENT: Final = f"{GROUP}/deployment"
+LABEL_DEPLOYMENT_NAMESPACE: Final = f"{GROUP}/deployment-namespace"
+LABEL_TENANT: Final = f"{GROUP}/tenant"
+LABEL_TENANT_UID: Final = f"{GROUP}/tenant-uid"
+LABEL_KEY: Final = f"{GROUP}/key"
+
+ANNOTATION_APPLIED: Final = f"{GROUP}/applied"
+"""Hash of the manifest that was last applied: a field taken out of it is noticed."""
+ANNOTATION_CREDENTIALS: Final = f"{GROUP}/credentials"
+"""On a pod template: hash of the credentials that its pods were started with."""
+ANNOTATION_KEY_SHA256: Final = f"{GROUP}/key-sha256"
+"""On a key's Secret: the key that was issued. A Secret that holds another was edited."""
+ANNOTATION_PAUSED: Final = f"{GROUP}/paused"
+
+FINALIZER: Final = f"{GROUP}/operator"
+
+LEASE: Final = "ragtenancy-operator"
+KEY_PREFIX: Final = "rtk_"
+"""So that a secret scanner recognises a key."""
+
+ENTRY_API_KEY: Final = "OPENAI_API_KEY"
+ENTRY_BASE_URL: Final = "OPENAI_BASE_URL"
+ENTRY_MODEL: Final = "OPENAI_MODEL"
+ENTRY_TENANT: Final = "RAGTENANCY_TENANT"
+
+
+class Component:
+    """The parts of a RAGDeployment, as LABEL_COMPONENT and as suffix of their objects' names."""
+
+    WEAVIATE: Final = "weaviate"
+    STATE: Final = "state"
+    CACHE: Final = "cache"
+    EMBEDDING: Final = "embedding"
+    GENERATION: Final = "generation"
+    API: Final = "api"
+
+
+def child(deployment: str, *parts: str) -> str:
+    """Name of a deployment's child: ``main-generation-model-cache``."""
+    return "-".join((deployment, *parts))
+
+
+def collections(deployment_uid: str) -> tuple[str, str]:
+    """Weaviate collections (documents, chunks) of a deployment.
+
+    They carry its uid, so that deployments can share an external Weaviate.
+    """
+    suffix = deployment_uid.replace("-", "")
+    return f"Documents_{suffix}", f"Chunks_{suffix}"
+
+
+def key_secret(tenant: str, key: str) -> str:
+    """Name of a key's Secret when the tenant names none."""
+    return f"{tenant}-{key}-rag"

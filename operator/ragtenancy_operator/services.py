@@ -1,0 +1,26 @@
+"""What a reconcile works with."""
+
+from dataclasses import dataclass
+
+from ragtenancy_operator.apply import Applier
+from ragtenancy_operator.connections import Connections
+from ragtenancy_operator.events import Events
+from ragtenancy_operator.kube import Kube
+from ragtenancy_operator.served import Served
+from ragtenancy_operator.settings import Settings
+from ragtenancy_operator.store import Key, Store
+from ragtenancy_operator.workqueue import WorkQueue
+
+
+@dataclass(frozen=True)
+class Services:
+    """One of each, shared by all reconciles of a process."""
+
+    settings: Settings
+    kube: Kube
+    store: Store
+    queue: WorkQueue[Key]
+    applier: Applier
+    events: Events
+    connections: Connections
+    served: Served

@@ -1,0 +1,1 @@
+"""RAGTenant: observe, plan, apply, status."""

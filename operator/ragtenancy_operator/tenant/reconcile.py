@@ -1,0 +1,260 @@
+"""One pass over a RAGTenant: observe, plan, apply, status. Safe to stop at any line.
+
+The order is the promise: the finalizer before anything outside the object, a key's Secret before
+its hash, the hash before Ready. So no key is issued twice, and none works that nobody was given.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from ragtenancy_api.binding import RAGBindingSpec
+from ragtenancy_api.tenant import APIKey
+from ragtenancy_operator import names
+from ragtenancy_operator.children import api
+from ragtenancy_operator.children.base import Context
+from ragtenancy_operator.conditions import Verdict, merge, no, sum_up, unknown, yes
+from ragtenancy_operator.errors import KubeError, Refused, Retry
+from ragtenancy_operator.names import ENTRY_API_KEY
+from ragtenancy_operator.services import Services
+from ragtenancy_operator.store import Key, Manifest, annotations_of, key_of, labels_of, uid_of
+from ragtenancy_operator.tenant import plan, status
+from ragtenancy_operator.tenant.observe import Observed, observe
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Pass:
+    """What one pass has found out so far."""
+
+    accepted: Verdict
+    placement: Verdict = field(
+        default_factory=lambda: unknown("PlacementReady", "Waiting", "not tried yet")
+    )
+    credentials: Verdict = field(
+        default_factory=lambda: unknown("CredentialsReady", "Waiting", "not tried yet")
+    )
+    served: Verdict = field(
+        default_factory=lambda: unknown("Served", "Waiting", "the tenant is not bound yet")
+    )
+    stalled: Refused | None = None
+    bound: RAGBindingSpec | None = None
+
+    def verdicts(self, url: str) -> list[Verdict]:
+        parts = [self.accepted, self.placement, self.credentials, self.served]
+        results = [*parts, sum_up(parts, f"serves at {url}")]
+        if self.stalled:
+            results.append(yes("Stalled", self.stalled.reason, self.stalled.message))
+        return results
+
+
+class TenantReconciler:
+    """Makes RAGTenants so."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass; returns in how many seconds to look again, or None.
+
+        Raises:
+            Retry: Something that is likely to pass.
+        """
+        services = self._services
+        raw = services.store.get(*key)
+        if raw is None or annotations_of(raw).get(names.ANNOTATION_PAUSED) == "true":
+            return None
+        if raw["metadata"].get("deletionTimestamp"):
+            return await self._release(raw)
+        try:
+            observed = observe(services, raw)
+        except Refused as refusal:
+            await self._refuse(raw, refusal)
+            return None
+        found = _Pass(plan.accepted(observed))
+        failure = await self._make(observed, found)
+        await self._report(observed, found)
+        if failure is not None:
+            raise failure
+        return None
+
+    async def _make(self, observed: Observed, found: _Pass) -> Retry | None:
+        """Make what the tenant needs, in order, as far as it goes."""
+        context = observed.deployment
+        if not found.accepted.true or context is None:
+            if observed.binding is not None and observed.deployment is not None:
+                # no longer allowed: nothing is lost, but nothing is served either
+                await self._bind(observed, observed.deployment, {})
+            return None
+        ready = status.deployment_ready(context)
+        if not ready.true and observed.binding is None:
+            found.placement = no("PlacementReady", ready.reason, ready.message)
+            return None
+        try:
+            await self._finalizer(observed)
+            hashes = await self._keys(observed, context)
+            found.credentials = yes("CredentialsReady", "Issued", f"{len(hashes)} keys issued")
+            connection = await self._services.connections.vector_store(context)
+            await connection.tenants.ensure(observed.tenant.metadata.uid)
+            binding = await self._bind(observed, context, hashes)
+            found.placement = yes("PlacementReady", "Placed", f"tenant {uid_of(observed.raw)}")
+            found.bound = RAGBindingSpec.model_validate(binding["spec"])
+            found.served = self._served(observed, context, binding)
+            if found.served.true and not ready.true:
+                found.served = no("Served", ready.reason, ready.message)
+        except KubeError as error:
+            if error.terminating:
+                found.placement = no(
+                    "PlacementReady", "NamespaceTerminating", "the namespace is being deleted"
+                )
+                return None
+            return self._trouble(found, error)
+        except Refused as refusal:
+            found.stalled = refusal
+            if refusal.reason == "Conflict":
+                found.accepted = no("Accepted", refusal.reason, refusal.message)
+            else:
+                found.placement = no("PlacementReady", refusal.reason, refusal.message)
+        except Retry as error:
+            return self._trouble(found, error)
+        return None
+
+    def _trouble(self, found: _Pass, error: Retry) -> Retry:
+        """Say in a condition what goes on failing; the first failures pass unsaid."""
+        text = str(error)
+        if not found.placement.true:
+            found.placement = unknown("PlacementReady", "Retrying", text)
+        return error
+
+    async def _finalizer(self, observed: Observed) -> None:
+        held = observed.raw["metadata"].get("finalizers") or ()
+        if names.FINALIZER not in held:
+            current = self._services.store.get(*key_of(observed.raw)) or observed.raw
+            patched = await self._services.kube.set_finalizer(
+                current, names.FINALIZER, present=True
+            )
+            self._services.store.put(patched)
+
+    async def _keys(self, observed: Observed, context: Context) -> dict[str, str]:
+        """Have a Secret for every key and none beside; SHA-256 by the key's name."""
+        hashes = {
+            key.name: await self._key(observed, context, key)
+            for key in observed.tenant.spec.api_keys
+        }
+        wanted = {plan.secret_name(observed.tenant, key) for key in observed.tenant.spec.api_keys}
+        for secret in observed.secrets:
+            if secret["metadata"]["name"] not in wanted:
+                await self._services.applier.delete(secret)
+        return hashes
+
+    async def _key(self, observed: Observed, context: Context, key: APIKey) -> str:
+        services = self._services
+        namespace = observed.tenant.metadata.namespace
+        name = plan.secret_name(observed.tenant, key)
+        held = services.store.get("Secret", namespace, name)
+        if held is None:
+            created = await services.applier.create(plan.new_key_secret(observed, context, key))
+            held = services.store.get("Secret", namespace, name)
+            if uid_of(created) and held is None:
+                raise Retry(f"Secret {name} was deleted while it was created")
+            await services.events.post(
+                observed.raw, "Normal", "KeyIssued", f"key {key.name} is in Secret {name}"
+            )
+        if held is None:
+            raise Retry(f"Secret {name} is not there yet")
+        issued = annotations_of(held).get(names.ANNOTATION_KEY_SHA256)
+        actual = (held.get("data") or {}).get(ENTRY_API_KEY)
+        if labels_of(held).get(names.LABEL_TENANT_UID) != observed.tenant.metadata.uid:
+            raise Refused(
+                "Conflict",
+                f"Secret {name} exists and is not this tenant's; it is left as it is. Rename or "
+                "delete it, or set apiKeys[].secretName",
+            )
+        if not issued or issued != actual:
+            # edited by hand: what it holds is no key of ours, and the old one is lost
+            await services.applier.delete(held)
+            await services.events.post(
+                observed.raw,
+                "Warning",
+                "KeyReplaced",
+                f"Secret {name} was edited; its key is revoked and a new one is issued",
+            )
+            raise Retry(f"Secret {name} was edited and is made anew")
+        await services.applier.ensure(plan.key_secret(observed, context, key))
+        return issued
+
+    async def _bind(self, observed: Observed, context: Context, hashes: dict[str, str]) -> Manifest:
+        return await self._services.applier.ensure(plan.binding(observed, context, hashes))
+
+    def _served(self, observed: Observed, context: Context, binding: Manifest) -> Verdict:
+        served = self._services.served
+        version = int(binding["metadata"]["resourceVersion"])
+        pods = served.pods(context.namespace, context.name)
+        lagging = served.lagging(context.namespace, context.name, version)
+        if lagging:
+            served.wake_when(context.namespace, context.name, version, key_of(observed.raw))
+        return status.served(len(pods), lagging)
+
+    async def _report(self, observed: Observed, found: _Pass) -> None:
+        services, context = self._services, observed.deployment
+        url = "" if context is None else api.url(context)
+        results = found.verdicts(url)
+        before = {c.type: c.status for c in status.previous(observed.raw)}
+        current = services.store.get(*key_of(observed.raw)) or observed.raw
+        body = status.status(observed, context, results, found.bound)
+        patched = await services.kube.set_status(current, body)
+        if patched is None:
+            return
+        services.store.put(patched)
+        ready = next(result for result in results if result.type == "Ready")
+        if ready.status != before.get("Ready"):
+            if context is not None:
+                # its status counts the ready tenants; many changes make one pass
+                services.queue.wake(
+                    Key("RAGDeployment", context.namespace, context.name), after=1.0
+                )
+            if ready.true:
+                await services.events.post(observed.raw, "Normal", "Ready", ready.message)
+        if not found.accepted.true:
+            await services.events.post(
+                observed.raw, "Warning", found.accepted.reason, found.accepted.message
+            )
+
+    async def _refuse(self, raw: Manifest, refusal: Refused) -> None:
+        generation = raw["metadata"].get("generation", 0)
+        results = [
+            no("Accepted", refusal.reason, refusal.message),
+            no("Ready", refusal.reason, refusal.message),
+            yes("Stalled", refusal.reason, refusal.message),
+        ]
+        body = {
+            "observedGeneration": generation,
+            "conditions": merge(results, status.previous(raw), generation),
+        }
+        patched = await self._services.kube.set_status(raw, body)
+        if patched:
+            self._services.store.put(patched)
+
+    async def _release(self, raw: Manifest) -> float | None:
+        """Hand the tenant's binding over to its own teardown, and let the tenant go.
+
+        The binding stays until every store confirmed that it is empty of the tenant; the tenant's
+        namespace does not wait for that.
+        """
+        services = self._services
+        if names.FINALIZER not in (raw["metadata"].get("finalizers") or ()):
+            return None
+        reference = raw["spec"]["deploymentRef"]
+        # Read, not remembered: the binding could be younger than what the store knows.
+        binding = await services.kube.find("RAGBinding", reference["namespace"], uid_of(raw))
+        if binding is not None and not binding["metadata"].get("deletionTimestamp"):
+            await services.kube.delete(binding)
+        for secret in services.store.of_tenant(uid_of(raw), "Secret"):
+            await services.applier.delete(secret)
+        patched = await services.kube.set_finalizer(raw, names.FINALIZER, present=False)
+        services.store.put(patched)
+        services.events.forget(uid_of(raw))
+        services.queue.wake(
+            Key("RAGDeployment", reference["namespace"], reference["name"]), after=1.0
+        )
+        return None

@@ -1,0 +1,220 @@
+"""The one place that talks to Weaviate: collections, and tenants in batches.
+
+The REST API of the schema, by aiohttp: the client library with its gRPC stack costs the operator
+44 MB resident and is needed by nothing here (docs/adr/003-weaviate-over-rest.md).
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import aiohttp
+
+from ragtenancy_api.deployment import Collection
+from ragtenancy_api.wiring import CHUNK_PROPERTIES, DOCUMENT_PROPERTIES, Property
+from ragtenancy_operator.errors import Refused, Retry
+
+BATCH: Final = 1000
+"""Tenants in one request: one raft entry each."""
+_GATHER_SECONDS: Final = 0.02
+"""How long a batch waits for more. Ten tenants applied together become one raft entry."""
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=30, connect=3)
+
+
+def _property(entry: Property) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "name": entry.name,
+        "dataType": [entry.data_type],
+        "indexFilterable": entry.filterable,
+    }
+    if entry.data_type == "text":
+        result["indexSearchable"] = entry.searchable
+        if entry.tokenization:
+            result["tokenization"] = entry.tokenization
+    return result
+
+
+def collection_schema(
+    name: str, properties: Iterable[Property], index: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The body that creates a multi-tenant collection.
+
+    Tenants wake on first use, and a write for an unknown one fails, so that a late write cannot
+    bring a removed tenant back.
+    """
+    return {
+        "class": name,
+        "vectorizer": "none",
+        "properties": [_property(entry) for entry in properties],
+        "multiTenancyConfig": {
+            "enabled": True,
+            "autoTenantCreation": False,
+            "autoTenantActivation": True,
+        },
+        **index,
+    }
+
+
+def vector_index(collection: Collection) -> dict[str, Any]:
+    """The vector index of chunks: cosine, as the tenant's shard grows."""
+    quantization = {collection.quantization.lower(): {"enabled": True}}
+    if collection.quantization == "None":
+        quantization = {}
+    shape: dict[str, Any] = {"distance": "cosine"}
+    if collection.index == "Dynamic":
+        shape |= {"hnsw": dict(quantization), "flat": dict(quantization)}
+    else:
+        shape |= quantization
+    return {"vectorIndexType": collection.index.lower(), "vectorIndexConfig": shape}
+
+
+class Weaviate:
+    """One Weaviate's schema.
+
+    Methods raise Retry when it does not answer, and Refused when it will not take the credentials.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, api_key: str | None) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+    async def _request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        try:
+            async with self._session.request(
+                method,
+                f"{self._url}/v1/{path}",
+                json=body,
+                headers=self._headers,
+                timeout=_TIMEOUT,
+            ) as response:
+                answer = await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise Retry(f"Weaviate does not answer at {self._url}: {error!r}") from error
+        if response.status in (401, 403):
+            raise Refused(
+                "WeaviateCredentials",
+                f"Weaviate at {self._url} refuses the API key (HTTP {response.status})",
+            )
+        if response.status >= 500:
+            raise Retry(f"Weaviate at {self._url} answered {response.status}: {answer}")
+        return response.status, answer
+
+    async def ensure_collections(self, documents: str, chunks: str, collection: Collection) -> bool:
+        """Create what is missing of the two collections; says whether anything was."""
+        wanted = [
+            # documents have no vector: a flat index costs nothing
+            collection_schema(documents, DOCUMENT_PROPERTIES, {"vectorIndexType": "flat"}),
+            collection_schema(chunks, CHUNK_PROPERTIES, vector_index(collection)),
+        ]
+        created = False
+        for schema in wanted:
+            status, _ = await self._request("GET", f"schema/{schema['class']}")
+            if status == 404:
+                status, answer = await self._request("POST", "schema", schema)
+                if status >= 400:
+                    raise Refused("CollectionRefused", f"Weaviate refuses the collection: {answer}")
+                created = True
+        return created
+
+    async def tenants(self, collection: str) -> set[str]:
+        """Names of all tenants of a collection."""
+        status, answer = await self._request("GET", f"schema/{collection}/tenants")
+        if status == 404:
+            raise Retry(f"Weaviate has no collection {collection} yet")
+        if status >= 400:
+            raise Retry(f"Weaviate answered {status}: {answer}")
+        return {tenant["name"] for tenant in answer or ()}
+
+    async def create_tenants(self, collection: str, names: Sequence[str]) -> None:
+        """Create tenants, inactive; those that are there are left as they are."""
+        body = [{"name": name, "activityStatus": "INACTIVE"} for name in names]
+        status, answer = await self._request("POST", f"schema/{collection}/tenants", body)
+        if status >= 400:
+            raise Retry(f"Weaviate refuses {len(names)} tenants ({status}): {answer}")
+
+    async def delete_tenants(self, collection: str, names: Sequence[str]) -> None:
+        """Delete tenants with all they hold; those that are gone are no error."""
+        status, answer = await self._request("DELETE", f"schema/{collection}/tenants", list(names))
+        if status >= 400 and status != 404:
+            raise Retry(f"Weaviate refuses to delete {len(names)} tenants ({status}): {answer}")
+
+    async def delete_collection(self, collection: str) -> None:
+        """Delete a collection; one that is gone is no error."""
+        status, answer = await self._request("DELETE", f"schema/{collection}")
+        if status >= 400 and status != 404:
+            raise Retry(f"Weaviate refuses to delete {collection} ({status}): {answer}")
+
+
+class TenantBatches:
+    """Creates and deletes tenants of a pair of collections, gathered across reconciles."""
+
+    def __init__(self, client: Weaviate, collections: Sequence[str]) -> None:
+        self._client = client
+        self._collections = tuple(collections)
+        self._known: set[str] | None = None
+        self._creating: dict[str, asyncio.Future[None]] = {}
+        self._deleting: dict[str, asyncio.Future[None]] = {}
+        self._flush: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+
+    def forget(self) -> None:
+        """Ask Weaviate anew which tenants it has: its collections were made again."""
+        self._known = None
+
+    async def ensure(self, name: str) -> None:
+        """Have the tenant in every collection."""
+        if self._known is None:
+            async with self._lock:
+                if self._known is None:
+                    held = [await self._client.tenants(name) for name in self._collections]
+                    self._known = set.intersection(*held)
+        if name not in self._known:
+            await self._join(self._creating, name)
+
+    async def remove(self, name: str) -> None:
+        """Have the tenant in no collection."""
+        await self._join(self._deleting, name)
+
+    async def _join(self, batch: dict[str, asyncio.Future[None]], name: str) -> None:
+        if name not in batch:
+            batch[name] = asyncio.get_running_loop().create_future()
+        if self._flush is None:
+            self._flush = asyncio.create_task(self._run(), name="weaviate-tenants")
+        # a reconcile that is cancelled must not cancel the batch that others share
+        await asyncio.shield(batch[name])
+
+    async def _run(self) -> None:
+        try:
+            while self._creating or self._deleting:
+                await asyncio.sleep(_GATHER_SECONDS)
+                await self._send(self._deleting, self._client.delete_tenants, created=False)
+                await self._send(self._creating, self._client.create_tenants, created=True)
+        finally:
+            self._flush = None
+
+    async def _send(
+        self, batch: dict[str, asyncio.Future[None]], send: Any, *, created: bool
+    ) -> None:
+        taken = dict(list(batch.items())[:BATCH])
+        if not taken:
+            return
+        for name in taken:
+            del batch[name]
+        try:
+            for collection in self._collections:
+                await send(collection, list(taken))
+        except BaseException as error:
+            failure = error if isinstance(error, Exception) else Retry("the operator is stopping")
+            for future in taken.values():
+                if not future.done():
+                    future.set_exception(failure)
+                    future.exception()  # seen: a waiter that was cancelled reads it no more
+            if not isinstance(error, Exception):
+                raise
+        else:
+            if self._known is not None:
+                self._known = self._known | set(taken) if created else self._known - set(taken)
+            for future in taken.values():
+                if not future.done():
+                    future.set_result(None)
