@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from gguf import GGUFReader
-from gguf.quants import dequantize
-from safetensors.numpy import save_file
+import numpy as np  # type: ignore[import-not-found]
+from gguf import GGUFReader  # type: ignore[import-not-found]
+from gguf.quants import dequantize  # type: ignore[import-not-found]
+from safetensors.numpy import save_file  # type: ignore[import-not-found]
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 _LAYER_NAMES = {

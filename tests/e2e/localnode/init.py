@@ -56,7 +56,7 @@ def _start(component: Component) -> int:
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PATH": f"{STATE}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"},
-            preexec_fn=cgroups.enter if component.in_cgroup else None,
+            preexec_fn=cgroups.enter if component.in_cgroup else None,  # noqa: PLW1509 - no threads
         )
     return process.pid
 
