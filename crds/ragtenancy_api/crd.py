@@ -76,6 +76,17 @@ def structural(node: Any, definitions: dict[str, Any]) -> Any:
     return result
 
 
+def _without_defaults(node: Any) -> Any:
+    """A schema that fills nothing in: what a status does not say, nobody said."""
+    if isinstance(node, dict):
+        return {
+            name: _without_defaults(value)
+            for name, value in node.items()
+            if name != "default" or (isinstance(value, dict) and "type" in value)
+        }
+    return [_without_defaults(item) for item in node] if isinstance(node, list) else node
+
+
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """The structural schema of a model."""
     raw = model.model_json_schema(by_alias=True, mode="validation")
@@ -97,8 +108,7 @@ def definition(
 ) -> dict[str, Any]:
     """The CustomResourceDefinition of one kind."""
     kind = model.__name__
-    status = schema_of(model.model_fields["status"].annotation)  # type: ignore[arg-type]
-    status.pop("description", None)
+    status = _without_defaults(schema_of(model.model_fields["status"].annotation))  # type: ignore[arg-type]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

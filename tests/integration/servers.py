@@ -46,6 +46,7 @@ class Process:
         self, command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None
     ) -> None:
         self.log = log
+        self._name = Path(command[0]).name
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [str(word) for word in command],
@@ -71,7 +72,7 @@ class Process:
         while not ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 tail = self.log.read_text(errors="replace")[-3000:]
-                raise RuntimeError(f"{self._process.args} did not become ready:\n{tail}")
+                raise RuntimeError(f"{self._name} did not become ready:\n{tail}")
             time.sleep(0.05)
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -24,8 +25,9 @@ def test_kube_apiserver_is_ready_within_ten_seconds(tmp_path: Path) -> None:
 def test_kube_stores_objects_and_enforces_pod_security(kube: KubeServer) -> None:
     api = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    metadata = client.V1ObjectMeta(generate_name="servers-", labels=labels)
-    name = api.create_namespace(client.V1Namespace(metadata=metadata)).metadata.name
+    metadata = client.V1ObjectMeta(name="servers", labels=labels)
+    name = "servers"
+    api.create_namespace(client.V1Namespace(metadata=metadata))
     pod = client.V1Pod(
         metadata=client.V1ObjectMeta(name="root"),
         spec=client.V1PodSpec(containers=[client.V1Container(name="c", image="i")]),
@@ -35,7 +37,7 @@ def test_kube_stores_objects_and_enforces_pod_security(kube: KubeServer) -> None
 
 
 def test_redis_has_vector_sets(state_redis: RedisServer) -> None:
-    connection = redis.Redis.from_url(state_redis.url)
+    connection: Any = redis.Redis.from_url(state_redis.url)
     connection.execute_command("VADD", "servers:vectors", "VALUES", 2, 1, 0, "east")
     connection.execute_command("VADD", "servers:vectors", "VALUES", 2, 0, 1, "north")
     near = connection.execute_command(

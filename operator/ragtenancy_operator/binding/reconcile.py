@@ -45,24 +45,17 @@ class BindingReconciler:
         services = self._services
         if names.FINALIZER not in (raw["metadata"].get("finalizers") or ()):
             return
-        patched = await services.kube.set_status(raw, {"phase": "Releasing", "message": None})
-        if patched:
-            services.store.put(patched)
         context = self._deployment(raw)
         if context is not None:
             try:
                 await self._empty(raw, context)
             except (Refused, Retry) as error:
-                current = services.store.get("RAGBinding", context.namespace, uid_name(raw)) or raw
                 waiting = {"phase": "Releasing", "message": f"waiting: {error}"}
-                patched = await services.kube.set_status(current, waiting)
+                patched = await services.kube.set_status(raw, waiting)
                 if patched:
                     services.store.put(patched)
                 raise Retry(str(error)) from error
-        current = services.store.get("RAGBinding", raw["metadata"]["namespace"], uid_name(raw))
-        services.store.put(
-            await services.kube.set_finalizer(current or raw, names.FINALIZER, present=False)
-        )
+        services.store.put(await services.kube.set_finalizer(raw, names.FINALIZER, present=False))
         deployment = raw["spec"]["deploymentRef"]["name"]
         services.queue.wake(
             Key("RAGDeployment", raw["metadata"]["namespace"], deployment), after=0.2
@@ -89,8 +82,3 @@ class BindingReconciler:
             )
         connection = await services.connections.vector_store(context)
         await connection.tenants.remove(raw["spec"]["placement"]["tenant"])
-
-
-def uid_name(raw: Manifest) -> str:
-    """A binding's name, which is its tenant's uid."""
-    return str(raw["metadata"]["name"])
