@@ -18,7 +18,7 @@ from ragtenancy_api.meta import (
     rule,
     rules,
 )
-from ragtenancy_api.pods import PodSettings, Storage
+from ragtenancy_api.pods import Argument, Label, PodSettings, Storage
 
 NAME_MAX_LENGTH = 40
 """So that the longest child's name, with its suffixes, still is a DNS label."""
@@ -45,13 +45,13 @@ class LabelSelectorRequirement(Model):
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
         description="How the label's value relates to the values."
     )
-    values: list[str] = Field(default_factory=list, max_length=64, description="Label values.")
+    values: list[Label] = Field(default_factory=list, max_length=64, description="Label values.")
 
 
 class LabelSelector(Model):
     """A label selector, as Kubernetes defines it."""
 
-    match_labels: dict[str, str] | None = Field(
+    match_labels: dict[str, Label] | None = Field(
         default=None, max_length=32, description="Labels that must be there with these values."
     )
     match_expressions: list[LabelSelectorRequirement] | None = Field(
@@ -196,7 +196,7 @@ class VLLM(PodSettings):
         description="GPUs (nvidia.com/gpu) of each pod; the model is split over all of them. "
         "0 runs on the CPU and needs an image built for that.",
     )
-    args: list[str] | None = Field(
+    args: list[Argument] | None = Field(
         default=None, max_length=64, description="More arguments for `vllm serve`."
     )
     model_cache: ModelCache = Field(

@@ -6,6 +6,10 @@ from pydantic import ConfigDict, Field
 
 from ragtenancy_api.meta import IntOrQuantity, Model, Name, Quantity, rule, rules
 
+Label = Annotated[str, Field(max_length=63)]
+Annotation = Annotated[str, Field(max_length=4096)]
+Argument = Annotated[str, Field(max_length=1024)]
+
 
 class Resources(Model):
     """Compute resources of the component's main container."""
@@ -47,10 +51,6 @@ class ImagePullSecret(Model):
     """A Secret with a registry's credentials."""
 
     name: Name = Field(description="Name of the Secret.")
-
-
-Label = Annotated[str, Field(max_length=63)]
-Annotation = Annotated[str, Field(max_length=4096)]
 
 
 class PodSettings(Model):

@@ -146,6 +146,7 @@ class Operator:
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(_login)
         for kind in (*OURS, *CHILDREN, "Namespace"):
             version, plural = PLURALS[kind]
             group, _, number = version.rpartition("/")
@@ -163,6 +164,11 @@ class Operator:
             kopf.index(group, number, plural, id=f"store-{plural}", registry=registry)(index)
             kopf.on.event(group, number, plural, id=f"event-{plural}", registry=registry)(event)
         return registry
+
+
+def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    """Credentials for the watches: the pod's, or a person's kubeconfig."""
+    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
 
 def _plain(body: kopf.Body, kind: str) -> dict[str, Any]:
