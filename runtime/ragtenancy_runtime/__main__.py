@@ -1,0 +1,117 @@
+"""Starts a pod: `python -m ragtenancy_runtime [--tenants DIR]`."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from ragtenancy_runtime import app
+from ragtenancy_runtime.adapters import kubernetes
+from ragtenancy_runtime.http.endpoint import requests_log
+from ragtenancy_runtime.settings import Settings, SettingsError, read_settings
+
+_LONGEST_ANSWER_S: Final = 600
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record."""
+        head = {"ts": round(record.created, 3), "level": record.levelname.lower()}
+        if record.name == requests_log.name:
+            return json.dumps({**head, **json.loads(record.getMessage())})
+        line = {**head, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals to the process, which has two of them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def _server(application: object, settings: Settings, port: int) -> Server:
+    return Server(
+        uvicorn.Config(
+            application,  # type: ignore[arg-type]
+            host=settings.host,
+            port=port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=_LONGEST_ANSWER_S,
+            timeout_keep_alive=75,
+        )
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; then drain.
+
+    First readiness fails while requests are still taken, until every Service has heard of it; then
+    the listeners close and running answers finish.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    kube = None if settings.tenants is not None else await kubernetes.connect()
+    async with contextlib.AsyncExitStack() as stack:
+        if kube is not None:
+            stack.push_async_callback(kube.close)
+        runtime = await stack.enter_async_context(app.run(settings, kube))
+        api = _server(runtime.api, settings, settings.api_port)
+        internal = _server(runtime.internal, settings, settings.internal_port)
+        async with asyncio.TaskGroup() as servers:
+            serving = servers.create_task(api.serve())
+            servers.create_task(internal.serve())
+            await stop.wait()
+            runtime.readiness.draining = True
+            await asyncio.sleep(settings.drain_seconds)
+            api.should_exit = True
+            await serving
+            internal.should_exit = True
+
+
+def main() -> None:
+    """Read the settings and serve."""
+    parser = argparse.ArgumentParser(prog="ragtenancy_runtime", description=__doc__)
+    parser.add_argument(
+        "--tenants",
+        type=Path,
+        metavar="DIR",
+        help="read the RAGDeployment and RAGBindings from DIR/*.yaml instead of watching them",
+    )
+    arguments = parser.parse_args()
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JSONFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for noisy in ("httpx", "weaviate-client", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        settings = read_settings(tenants=arguments.tenants)
+    except SettingsError as error:
+        parser.error(str(error))
+    uvloop.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

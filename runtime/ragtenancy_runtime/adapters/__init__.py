@@ -1,0 +1,1 @@
+"""Clients of what the runtime talks to, behind the protocols of `ports`."""

@@ -1,0 +1,261 @@
+"""Weaviate: documents and chunks of tenants, in the collections that their placement names."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID, uuid5
+
+import weaviate
+from weaviate.classes.config import ConsistencyLevel
+from weaviate.classes.data import DataObject
+from weaviate.classes.init import AdditionalConfig, Auth, GrpcConfig, Timeout
+from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
+from weaviate.collections import CollectionAsync
+from weaviate.exceptions import WeaviateBaseError
+
+from ragtenancy_api.binding import Placement
+from ragtenancy_runtime.errors import Unavailable
+from ragtenancy_runtime.ports import Chunk, Document, FoundChunk, RetrievalMode
+
+QUERY_S: Final = 3.0
+"""The client itself would retry for a minute."""
+WRITE_S: Final = 30.0
+_NAMESPACE: Final = UUID("5c1e6ed5-9b29-44a5-8f1d-5d7b4ef3f9a1")
+_MAX_SWEEPS: Final = 1000
+_CHUNK_PROPERTIES: Final = [
+    "document_id", "version", "position", "text", "heading", "start", "end", "title",
+]  # fmt: skip
+_CHANNEL_OPTIONS: Final = [
+    # A Weaviate that comes back is found within a second, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+]
+
+
+def object_id(*parts: str) -> UUID:
+    """Id of an object, from parts that no other parts can be mistaken for."""
+    return uuid5(_NAMESPACE, json.dumps(parts))
+
+
+def document_properties(document: Document) -> dict[str, Any]:
+    """A document as its object holds it."""
+    return {
+        "document_id": document.document_id,
+        "version": document.version,
+        "sha256": document.sha256,
+        "title": document.title,
+        "metadata": json.dumps(document.metadata),
+        "chunks": document.chunks,
+        "bytes": document.bytes,
+        "created_at": document.created_at,
+        "updated_at": document.updated_at,
+    }
+
+
+def document_of(properties: dict[str, Any]) -> Document:
+    """The document that an object holds."""
+    return Document(
+        document_id=properties["document_id"],
+        version=properties["version"],
+        sha256=properties["sha256"],
+        title=properties["title"] or "",
+        metadata=json.loads(properties["metadata"]),
+        chunks=int(properties["chunks"]),
+        bytes=int(properties["bytes"]),
+        created_at=properties["created_at"],
+        updated_at=properties["updated_at"],
+    )
+
+
+def found_of(uuid: Any, properties: dict[str, Any], score: float) -> FoundChunk:
+    """The chunk that an object holds."""
+    return FoundChunk(
+        chunk_id=str(uuid),
+        document_id=properties["document_id"],
+        version=properties["version"],
+        score=score,
+        chunk=Chunk(
+            position=int(properties["position"]),
+            text=properties["text"],
+            heading=properties["heading"] or "",
+            start=int(properties["start"]),
+            end=int(properties["end"]),
+        ),
+        title=properties["title"] or "",
+    )
+
+
+@asynccontextmanager
+async def _bounded(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except (WeaviateBaseError, TimeoutError, OSError) as error:
+        raise Unavailable("vector store") from error
+
+
+class WeaviateStore:
+    """One Weaviate, through one client for the whole process."""
+
+    def __init__(self, http_url: str, grpc_url: str, api_key: str | None) -> None:
+        http, grpc = urlsplit(http_url), urlsplit(grpc_url)
+        self._client = weaviate.use_async_with_custom(
+            http_host=http.hostname or "",
+            http_port=http.port or (443 if http.scheme == "https" else 80),
+            http_secure=http.scheme == "https",
+            grpc_host=grpc.hostname or "",
+            grpc_port=grpc.port or 50051,
+            grpc_secure=grpc.scheme == "grpcs",
+            auth_credentials=Auth.api_key(api_key) if api_key else None,
+            additional_config=AdditionalConfig(
+                timeout=Timeout(init=2, query=QUERY_S, insert=WRITE_S),
+                grpc_config=GrpcConfig(channel_options=_CHANNEL_OPTIONS),
+            ),
+            skip_init_checks=True,
+        )
+
+    async def connect(self) -> None:
+        """Make the first connection.
+
+        Raises:
+            Unavailable: Weaviate is away; call it again.
+        """
+        async with _bounded(QUERY_S):
+            await self._client.connect()
+            if not await self._client.is_ready():
+                raise Unavailable("vector store")
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.close()
+
+    def _collection(self, name: str, placement: Placement) -> "CollectionAsync[Any, Any]":
+        if not self._client.is_connected():
+            raise Unavailable("vector store")
+        return (
+            self._client.collections.use(name)
+            .with_tenant(placement.tenant)
+            .with_consistency_level(ConsistencyLevel.QUORUM)
+        )
+
+    async def search(
+        self,
+        placement: Placement,
+        mode: RetrievalMode,
+        query: str,
+        vector: Sequence[float] | None,
+        limit: int,
+    ) -> list[FoundChunk]:
+        """The chunks nearest to a query, best first."""
+        collection = self._collection(placement.chunks, placement)
+        common: dict[str, Any] = {
+            "limit": limit,
+            "return_properties": _CHUNK_PROPERTIES,
+            "return_metadata": MetadataQuery(score=True, distance=True),
+        }
+        near: Any = list(vector) if vector is not None else None
+        async with _bounded(QUERY_S):
+            if mode == "Vector":
+                found = await collection.query.near_vector(near_vector=near, **common)
+            elif mode == "Keyword":
+                found = await collection.query.bm25(query=query, **common)
+            else:
+                found = await collection.query.hybrid(
+                    query=query, vector=near, fusion_type=HybridFusion.RELATIVE_SCORE, **common
+                )
+        return [
+            found_of(
+                entry.uuid,
+                entry.properties,
+                1 - (entry.metadata.distance or 0.0)
+                if mode == "Vector"
+                else entry.metadata.score or 0.0,
+            )
+            for entry in found.objects
+        ]
+
+    async def documents(
+        self, placement: Placement, document_ids: Sequence[str]
+    ) -> dict[str, Document]:
+        """Those of the documents that exist, by id."""
+        collection = self._collection(placement.documents, placement)
+        ids = [object_id(placement.tenant, document_id) for document_id in document_ids]
+        async with _bounded(QUERY_S):
+            found = await collection.query.fetch_objects_by_ids(ids, limit=len(ids))
+        documents = [document_of(entry.properties) for entry in found.objects]
+        return {document.document_id: document for document in documents}
+
+    async def write_chunks(
+        self,
+        placement: Placement,
+        document: Document,
+        chunks: Sequence[Chunk],
+        vectors: Sequence[Sequence[float]],
+    ) -> None:
+        """Write chunks of a version that no query sees yet."""
+        collection = self._collection(placement.chunks, placement)
+        objects = [
+            DataObject(
+                uuid=object_id(
+                    placement.tenant, document.document_id, document.version, str(chunk.position)
+                ),
+                properties={
+                    "document_id": document.document_id,
+                    "version": document.version,
+                    "position": chunk.position,
+                    "text": chunk.text,
+                    "heading": chunk.heading,
+                    "start": chunk.start,
+                    "end": chunk.end,
+                    "title": document.title,
+                },
+                vector=list(vector),
+            )
+            for chunk, vector in zip(chunks, vectors, strict=True)
+        ]
+        await self._insert(collection, objects)
+
+    async def put_document(self, placement: Placement, document: Document) -> None:
+        """Write the document's own object, in one write."""
+        collection = self._collection(placement.documents, placement)
+        uuid = object_id(placement.tenant, document.document_id)
+        await self._insert(
+            collection, [DataObject(uuid=uuid, properties=document_properties(document))]
+        )
+
+    async def _insert(
+        self, collection: "CollectionAsync[Any, Any]", objects: list[DataObject[Any, Any]]
+    ) -> None:
+        async with _bounded(WRITE_S):
+            result = await collection.data.insert_many(objects)
+        if result.has_errors:
+            first = next(iter(result.errors.values()))
+            raise Unavailable("vector store") from WeaviateBaseError(first.message)
+
+    async def delete_document(self, placement: Placement, document_id: str) -> None:
+        """Remove the document's own object."""
+        collection = self._collection(placement.documents, placement)
+        async with _bounded(WRITE_S):
+            await collection.data.delete_by_id(object_id(placement.tenant, document_id))
+
+    async def delete_chunks(
+        self, placement: Placement, document_id: str, keep_version: str | None
+    ) -> None:
+        """Remove every chunk of a document except those of one version."""
+        collection = self._collection(placement.chunks, placement)
+        where: Any = Filter.by_property("document_id").equal(document_id)
+        if keep_version is not None:
+            where &= Filter.by_property("version").not_equal(keep_version)
+        for _ in range(_MAX_SWEEPS):
+            async with _bounded(WRITE_S):
+                result = await collection.data.delete_many(where=where)
+            if result.failed:
+                raise Unavailable("vector store")
+            if not result.matches:
+                return

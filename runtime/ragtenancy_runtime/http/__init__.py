@@ -1,0 +1,1 @@
+"""The web layer: translation between HTTP and the pipeline, and nothing else."""

@@ -1,0 +1,111 @@
+"""Around every route: errors become responses, and the request is counted and logged."""
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from starlette.types import Receive, Scope, Send
+
+from ragtenancy_runtime.errors import RateLimited, RequestError, Unavailable
+from ragtenancy_runtime.http import sse
+from ragtenancy_runtime.http.call import Call, ClientGone
+from ragtenancy_runtime.http.errors import headers_of, internal_error, response_of
+from ragtenancy_runtime.metrics import Metrics
+from ragtenancy_runtime.pipeline import Turn
+
+CLIENT_CLOSED: Final = 499
+"""nginx's code, in logs and metrics only: the client went away before its answer."""
+
+requests_log = logging.getLogger("ragtenancy.request")
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[Call], Awaitable[None]]
+
+
+class Endpoint:
+    """A route's handler as an ASGI application."""
+
+    def __init__(self, route: str, handler: Handler, metrics: Metrics) -> None:
+        self._route = route
+        self._handler = handler
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        call = Call(scope, receive, send)
+        self._metrics.in_flight.inc()
+        try:
+            await self._answer(call)
+        finally:
+            self._metrics.in_flight.dec()
+            self._record(call)
+
+    async def _answer(self, call: Call) -> None:
+        try:
+            await self._handler(call)
+        except ClientGone:
+            call.status = CLIENT_CLOSED
+        except RequestError as error:
+            call.log["error"] = error.code
+            self._count(call, error)
+            if call.status:
+                _log.error("request %s failed after its answer had begun", call.request_id)
+                return
+            response = response_of(error)
+            await call.respond(response.status_code, bytes(response.body), headers_of(error))
+        except Exception:
+            _log.exception("request %s failed", call.request_id)
+            call.log["error"] = "internal_error"
+            if call.streaming:
+                await call.end_stream(sse.frames([bytes(internal_error().body)]))
+            elif not call.status:
+                await call.respond(500, bytes(internal_error().body))
+
+    def _count(self, call: Call, error: RequestError) -> None:
+        tenant = self._metrics.tenant(call.identity.tenant.uid if call.identity else None)
+        if isinstance(error, RateLimited):
+            self._metrics.denials.labels(tenant, error.dimension).inc()
+        if isinstance(error, Unavailable):
+            self._metrics.unavailable.labels(error.service).inc()
+            _log.warning("request %s: %s away: %r", call.request_id, error.service, error.__cause__)
+
+    def _record(self, call: Call) -> None:
+        seconds = time.monotonic() - call.started_at
+        uid = call.identity.tenant.uid if call.identity else None
+        tenant = self._metrics.tenant(uid)
+        self._metrics.requests.labels(tenant, self._route, str(call.status)).inc()
+        self._metrics.seconds.labels(self._route).observe(seconds)
+        line: dict[str, Any] = {
+            "request_id": call.request_id,
+            "route": self._route,
+            "status": call.status,
+            "ms": round(seconds * 1000, 1),
+            "tenant": uid,
+            "key_id": call.identity.key_id if call.identity else None,
+        }
+        turn = call.log.pop("turn", None)
+        if isinstance(turn, Turn):
+            line |= self._of_turn(turn, tenant, call.started_at)
+        requests_log.info(json.dumps(line | call.log))
+
+    def _of_turn(self, turn: Turn, tenant: str, started_at: float) -> dict[str, Any]:
+        usage = turn.usage
+        for kind, amount in usage.ledger().items():
+            if kind != "requests" and amount:
+                self._metrics.tokens.labels(tenant, kind).inc(amount)
+        self._metrics.cache.labels("exact", turn.cache).inc()
+        line: dict[str, Any] = {
+            "stream": turn.question.stream,
+            "model": turn.answer.model if turn.answer else None,
+            "prompt_tokens": usage.prompt,
+            "cached_prompt_tokens": usage.cached,
+            "completion_tokens": usage.completion,
+            "embedding_tokens": usage.embedding,
+        }
+        if turn.first_token_at is not None:
+            first = turn.first_token_at - started_at
+            self._metrics.first_token.observe(first)
+            line["first_token_ms"] = round(first * 1000, 1)
+        return line

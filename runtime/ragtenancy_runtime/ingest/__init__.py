@@ -1,0 +1,1 @@
+"""Documents: split, embedded, written, switched."""

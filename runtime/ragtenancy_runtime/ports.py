@@ -1,0 +1,208 @@
+"""What the runtime needs from outside, as protocols. `adapters/` implements them."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from ragtenancy_api.binding import Placement
+
+Message = dict[str, Any]
+"""One chat message in OpenAI's shape, its content a string."""
+RetrievalMode = Literal["Hybrid", "Vector", "Keyword", "None"]
+
+
+class Tokenizer(Protocol):
+    """Splits text as a model does. Counts are upper bounds where the model's own is unknown."""
+
+    special: int
+    """Tokens that the model adds around every text."""
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without special ones."""
+        ...
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Character span (start, end) of each token, in order."""
+        ...
+
+
+class ChatTokenizer(Protocol):
+    """Counts the tokens of a conversation as the chat model will see it."""
+
+    worst: int
+    """Tokens that one counted token of plain text may really be; 1 with the model's own tokenizer,
+    whose counts can then be held against its context window."""
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, without special ones; an estimate where `worst` is not 1."""
+        ...
+
+    def prompt_tokens(self, messages: Sequence[Message], tools: list[Any] | None = None) -> int:
+        """Tokens of the rendered conversation, an upper bound."""
+        ...
+
+
+class Scripts(Protocol):
+    """A Redis that runs the Lua files of `lua/` by name."""
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run one script, atomically.
+
+        Raises:
+            Unavailable: Redis did not answer in time.
+        """
+        ...
+
+    async def run_each(
+        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]]
+    ) -> list[Any]:
+        """Run one script for several sets of keys in one round trip."""
+        ...
+
+    async def hash_field(self, key: str, field: str) -> bytes | None:
+        """One field of a hash."""
+        ...
+
+    async def hash_fields(self, key: str) -> dict[bytes, bytes]:
+        """A whole hash."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors in the order of their texts, and the tokens that the server counted."""
+
+    vectors: list[list[float]]
+    tokens: int
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors."""
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+        """Embed texts in one call.
+
+        Raises:
+            Unavailable: The server is away.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as its own object records it."""
+
+    document_id: str
+    version: str
+    sha256: str
+    title: str
+    metadata: dict[str, Any]
+    chunks: int
+    bytes: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document's text; `start` and `end` count its characters."""
+
+    position: int
+    text: str
+    heading: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundChunk:
+    """A chunk that a search found."""
+
+    chunk_id: str
+    document_id: str
+    version: str
+    score: float
+    chunk: Chunk
+    title: str
+
+
+class DocumentStore(Protocol):
+    """Documents and chunks of tenants. Every method raises Unavailable when the store is away."""
+
+    async def search(
+        self,
+        placement: Placement,
+        mode: RetrievalMode,
+        query: str,
+        vector: Sequence[float] | None,
+        limit: int,
+    ) -> list[FoundChunk]:
+        """The chunks nearest to a query, best first, whatever their version."""
+        ...
+
+    async def documents(
+        self, placement: Placement, document_ids: Sequence[str]
+    ) -> dict[str, Document]:
+        """Those of the documents that exist, by id."""
+        ...
+
+    async def write_chunks(
+        self,
+        placement: Placement,
+        document: Document,
+        chunks: Sequence[Chunk],
+        vectors: Sequence[Sequence[float]],
+    ) -> None:
+        """Write chunks of a version that no query sees yet."""
+        ...
+
+    async def put_document(self, placement: Placement, document: Document) -> None:
+        """Write the document's own object: from now on queries see its version."""
+        ...
+
+    async def delete_document(self, placement: Placement, document_id: str) -> None:
+        """Remove the document's own object: from now on queries do not see it."""
+        ...
+
+    async def delete_chunks(
+        self, placement: Placement, document_id: str, keep_version: str | None
+    ) -> None:
+        """Remove every chunk of a document except those of one version."""
+        ...
+
+
+class AnswerStream(Protocol):
+    """A streamed answer of a model's server."""
+
+    def events(self) -> AsyncGenerator[list[bytes], None]:
+        """The data of its server-sent events, in batches as they arrive, `[DONE]` included.
+
+        Raises:
+            UpstreamFailed: The server broke off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection, so that the server stops generating."""
+        ...
+
+
+class Generator(Protocol):
+    """An OpenAI-compatible chat server."""
+
+    async def complete(self, payload: bytes) -> dict[str, Any]:
+        """A whole chat completion.
+
+        Raises:
+            Unavailable: The server is away or overloaded.
+            InvalidRequest: The server refuses the request itself.
+        """
+        ...
+
+    async def stream(self, payload: bytes) -> AnswerStream:
+        """Start a streamed completion; returns once the server has accepted it.
+
+        Raises as `complete` does.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Finding the chunks that a question needs."""
