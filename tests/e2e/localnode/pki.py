@@ -23,6 +23,8 @@ class Authority:
         run(
             "openssl", "req", "-x509", *_KEY, "-keyout", home / "ca.key", "-out", home / "ca.crt",
             "-subj", "/CN=ragtenancy-test-ca", "-days", _DAYS,
+            # without it Python 3.13 (VERIFY_X509_STRICT) refuses every certificate of this CA
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
         )  # fmt: skip
         signing, public = home / "service-accounts.key", home / "service-accounts.pub"
         run(
@@ -41,7 +43,10 @@ class Authority:
         request, extensions = self.home / f"{name}.csr", self.home / f"{name}.ext"
         subject = (f"/O={group}" if group else "") + f"/CN={user}"
         names = f"subjectAltName={','.join(hosts)}\n" if hosts else ""
-        extensions.write_text(f"basicConstraints=CA:FALSE\n{names}")
+        extensions.write_text(
+            "basicConstraints=CA:FALSE\nsubjectKeyIdentifier=hash\n"
+            f"authorityKeyIdentifier=keyid\nkeyUsage=critical,digitalSignature\n{names}"
+        )
         run(
             "openssl", "req", *_KEY, "-keyout", self.home / f"{name}.key", "-out", request,
             "-subj", subject,
