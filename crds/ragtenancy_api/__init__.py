@@ -10,4 +10,6 @@ from ragtenancy_api.deployment import RAGDeployment
 from ragtenancy_api.meta import GROUP, VERSION
 from ragtenancy_api.tenant import RAGTenant
 
-__all__ = ["GROUP", "VERSION", "RAGBinding", "RAGDeployment", "RAGTenant"]
+__version__ = "0.1.0"
+
+__all__ = ["GROUP", "VERSION", "RAGBinding", "RAGDeployment", "RAGTenant", "__version__"]

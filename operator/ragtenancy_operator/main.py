@@ -139,6 +139,8 @@ class Operator:
         await kopf.operator(
             registry=self._registry(),
             settings=_kopf_settings(),
+            # kopf would make one of the user's name, which a pod need not have
+            identity=self.settings.identity,  # type: ignore[arg-type]
             standalone=True,
             clusterwide=not namespaces,
             namespaces=list(namespaces),

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ragtenancy_api import __version__
 from ragtenancy_api.wiring import WATCH_PATH
 from ragtenancy_runtime.adapters import files, kubernetes
 from ragtenancy_runtime.adapters.openai import OpenAIEmbedder, OpenAIGenerator, session
@@ -51,7 +51,7 @@ class Runtime:
 def _api(routes: Routes, readiness: Readiness, metrics: Metrics) -> FastAPI:
     """The application that tenants reach."""
     api = FastAPI(title="ragtenancy", redoc_url=None)
-    document = build_document(version("ragtenancy"))
+    document = build_document(__version__)
     api.openapi = lambda: document  # type: ignore[method-assign]
 
     def route(path: str, method: str, handler: Handler) -> None:
