@@ -47,16 +47,25 @@ class Process:
     ) -> None:
         self.log = log
         self._name = Path(command[0]).name
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [str(word) for word in command],
+        self._command = [str(word) for word in command]
+        self._env = {**os.environ, **(env or {})}
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env=self._env,
                 # Ctrl-C in the terminal is pytest's; the fixtures end the servers.
                 start_new_session=True,
             )
+
+    def restart(self) -> None:
+        """Start it again, after it ended: on the same ports, with the data it left."""
+        self._process = self._start()
 
     @property
     def pid(self) -> int:
