@@ -8,12 +8,14 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 import uvloop
 
+from ragtenancy_api import wiring
 from ragtenancy_runtime import app
 from ragtenancy_runtime.adapters import kubernetes
 from ragtenancy_runtime.http.endpoint import requests_log
@@ -100,6 +102,11 @@ def main() -> None:
         metavar="DIR",
         help="read the RAGDeployment and RAGBindings from DIR/*.yaml instead of watching them",
     )
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104
+    parser.add_argument("--port", type=int, default=wiring.API_PORT, help="the tenants' port")
+    parser.add_argument(
+        "--internal-port", type=int, default=wiring.INTERNAL_PORT, help="the platform's port"
+    )
     arguments = parser.parse_args()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JSONFormatter())
@@ -110,6 +117,12 @@ def main() -> None:
         settings = read_settings(tenants=arguments.tenants)
     except SettingsError as error:
         parser.error(str(error))
+    settings = replace(
+        settings,
+        host=arguments.host,
+        api_port=arguments.port,
+        internal_port=arguments.internal_port,
+    )
     uvloop.run(serve(settings))
 
 

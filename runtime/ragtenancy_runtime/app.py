@@ -163,7 +163,8 @@ async def run(settings: Settings, kube: ApiClient | None = None) -> AsyncIterato
             source = kubernetes.KubernetesTenants(
                 kube, settings.namespace, settings.deployment, directory
             )
-            source.start(tasks)
+            for each in source.watches:
+                tasks.create_task(each.run())
             tasks.create_task(_synced(source, readiness))
         elif settings.tenants is not None:
             files.load(settings.tenants, directory)

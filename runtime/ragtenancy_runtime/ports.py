@@ -157,6 +157,12 @@ class DocumentStore(Protocol):
         """Write chunks of a version that no query sees yet."""
         ...
 
+    async def wait_searchable(
+        self, placement: Placement, document: Document, vector: Sequence[float]
+    ) -> None:
+        """Wait until a search can find every chunk of a version; `vector` is one of theirs."""
+        ...
+
     async def put_document(self, placement: Placement, document: Document) -> None:
         """Write the document's own object: from now on queries see its version."""
         ...

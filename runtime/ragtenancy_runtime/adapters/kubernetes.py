@@ -164,7 +164,6 @@ class KubernetesTenants:
     def __init__(
         self, api: ApiClient, namespace: str, deployment: str, directory: Directory
     ) -> None:
-        self._api = api
         self._directory = directory
         self._bindings = Watch(
             api,
@@ -185,10 +184,10 @@ class KubernetesTenants:
             lambda _: directory.set_deployment(None),
         )
 
-    def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Start both watches."""
-        tasks.create_task(self._bindings.run(), name="watch-bindings")
-        tasks.create_task(self._deployments.run(), name="watch-deployment")
+    @property
+    def watches(self) -> tuple[Watch, Watch]:
+        """Both watches; whoever has this runs them."""
+        return self._bindings, self._deployments
 
     async def synced(self) -> None:
         """Wait until the first list of both is applied."""
@@ -203,10 +202,6 @@ class KubernetesTenants:
         return WatchProgress(
             ragbindings=self._bindings.progress, ragdeployments=self._deployments.progress
         )
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._api.close()
 
     def _parse(self, body: dict[str, Any]) -> RAGBinding | None:
         """A binding, or None: what cannot be understood must not authenticate anybody.

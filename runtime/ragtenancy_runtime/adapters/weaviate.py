@@ -24,6 +24,7 @@ QUERY_S: Final = 3.0
 """The client itself would retry for a minute."""
 WRITE_S: Final = 30.0
 _NAMESPACE: Final = UUID("5c1e6ed5-9b29-44a5-8f1d-5d7b4ef3f9a1")
+_INDEX_POLL_S: Final = 0.05
 _MAX_SWEEPS: Final = 1000
 _CHUNK_PROPERTIES: Final = [
     "document_id", "version", "position", "text", "heading", "start", "end", "title",
@@ -220,6 +221,27 @@ class WeaviateStore:
             for chunk, vector in zip(chunks, vectors, strict=True)
         ]
         await self._insert(collection, objects)
+
+    async def wait_searchable(
+        self, placement: Placement, document: Document, vector: Sequence[float]
+    ) -> None:
+        """Wait until every chunk of a version can be found by its vector.
+
+        With asynchronous indexing (which a dynamic index needs) that takes up to a second after
+        the write; before it, a switched document would be seen in part.
+        """
+        collection = self._collection(placement.chunks, placement)
+        async with _bounded(WRITE_S):
+            while True:
+                found = await collection.query.near_vector(
+                    near_vector=list(vector),
+                    filters=Filter.by_property("version").equal(document.version),
+                    limit=document.chunks,
+                    return_properties=[],
+                )
+                if len(found.objects) >= document.chunks:
+                    return
+                await asyncio.sleep(_INDEX_POLL_S)
 
     async def put_document(self, placement: Placement, document: Document) -> None:
         """Write the document's own object, in one write."""

@@ -147,6 +147,7 @@ class Documents:
                 usage.embedding += embedded.tokens
                 await self.store.write_chunks(tenant.placement, document, batch, embedded.vectors)
                 await claim.extend()
+            await self.store.wait_searchable(tenant.placement, document, embedded.vectors[-1])
             await claim.extend(switching=True)
             await self.store.put_document(tenant.placement, document)
             await self._announce(tenant, claim)
