@@ -136,6 +136,12 @@ def test_port_forward_reaches_the_pod(redis_pod: str, kubeconfig: Path) -> None:
 
 
 def test_node_metrics_are_there(kubectl: Kubectl) -> None:
+    def measured() -> bool:
+        answer = kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes")
+        return bool(json.loads(answer)["items"])
+
+    # Usage is the difference of two readings, ten seconds apart.
+    wait_until("the first metrics", measured, 40)
     assert re.search(r"\d+m\s", kubectl("top", "node", "--no-headers"))
 
 

@@ -1,6 +1,5 @@
 """What a bare control plane lacks: DNS, volumes, metrics."""
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -67,16 +66,7 @@ def wait_until_ready() -> None:
     for namespace, name in _DEPLOYMENTS:
         kubectl(*wait, "--for=condition=Available", "-n", namespace, f"deployment/{name}")
     kubectl(*wait, "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io")
-    wait_until("the node's metrics", _has_metrics, _TIMEOUT_S)
 
 
 def _exists(*words: str) -> bool:
     return bool(kubectl("get", *words, "--ignore-not-found", "-o", "name"))
-
-
-def _has_metrics() -> bool:
-    try:
-        answer = kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes")
-    except CommandFailedError:
-        return False
-    return bool(json.loads(answer)["items"])

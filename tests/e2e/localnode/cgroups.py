@@ -1,9 +1,11 @@
 """The node's cgroups: one folder of its own in each hierarchy."""
 
+import errno
 import os
 from pathlib import Path
 
 from tests.e2e.localnode.layout import NODE
+from tests.e2e.localnode.shell import wait_until
 
 _ROOT = Path("/sys/fs/cgroup")
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
@@ -70,6 +72,17 @@ def members() -> set[int]:
 
 def remove() -> None:
     """Remove the node's cgroups, from the leaves up; their processes must be gone."""
+    # A cgroup is busy for a moment after its last process ended.
+    wait_until("the end of the node's cgroups", _try_remove, 10)
+
+
+def _try_remove() -> bool:
     for top in remaining():
         for folder, _, _ in os.walk(top, topdown=False):
-            Path(folder).rmdir()
+            try:
+                Path(folder).rmdir()
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                return False
+    return True

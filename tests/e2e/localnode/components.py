@@ -101,7 +101,6 @@ COMPONENTS = (
             f"--config={STATE}/config/kubelet.yaml",
             f"--hostname-override={layout.NODE}",
             f"--node-ip={layout.NODE_IP}",
-            f"--root-dir={STATE}/kubelet",
         ),
         in_cgroup=True,
     ),

@@ -9,15 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from tests.e2e.localnode import cgroups, network
 from tests.e2e.localnode.components import COMPONENTS, Component
-from tests.e2e.localnode.layout import MODEL_CACHE, STATE
+from tests.e2e.localnode.layout import MODEL_CACHE, OWN_FOLDERS, STATE
 from tests.e2e.localnode.modelcache import contents
 from tests.e2e.localnode.shell import run
 
-_OWN_FOLDERS = ("/var/log", "/var/lib/cni")
 _KUBELET_SETTINGS = {
     "vm/overcommit_memory": "1",
     "kernel/panic": "10",
@@ -30,10 +28,10 @@ def _mount() -> None:
     """Give the node its own view of the places it writes, so that nothing of it stays."""
     run("mount", "--make-rshared", "/")
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    for folder in _OWN_FOLDERS:
-        own = STATE / "own" / folder.strip("/").replace("/", "-")
+    for folder in OWN_FOLDERS:
+        own = STATE / "own" / folder.name
         own.mkdir(parents=True, exist_ok=True)
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         run("mount", "--bind", own, folder)
     for setting, value in _KUBELET_SETTINGS.items():
         # The kubelet wants these and would set them for the whole machine.

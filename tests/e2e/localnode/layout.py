@@ -14,6 +14,8 @@ STATE = Path("/var/lib/ragtenancy-node")
 """Everything a running node writes; `down` removes it."""
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 """Inside the node's mount namespace, whose /run is its own."""
+OWN_FOLDERS = (Path("/var/lib/cni"), Path("/var/lib/kubelet"), Path("/var/log"))
+"""Folders of the machine of which the node has its own; what it writes there is in `STATE`."""
 SHARED_VOLUMES = STATE / "shared"
 MODEL_CACHE = SHARED_VOLUMES / "model-cache"
 

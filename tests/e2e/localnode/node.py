@@ -1,5 +1,6 @@
 """Bringing the node up, taking it down, and telling what is left of it."""
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,27 @@ def needed() -> list[Artefact]:
 
 def up() -> None:
     """Start the node, or see that it runs; it is ready for pods when this returns."""
+    with _alone():
+        _up()
+
+
+def down() -> None:
+    """End the node and remove everything but the caches; also after a crash."""
+    with _alone():
+        _down()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One `up` or `down` at a time, from whichever checkout."""
     require_root()
+    layout.cache().mkdir(parents=True, exist_ok=True)
+    with (layout.cache() / ".node.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _up() -> None:
     phases = Phases()
     with phases.measure("system packages"):
         install_system_packages()
@@ -47,7 +68,7 @@ def up() -> None:
         write_user_kubeconfig()
     else:
         with phases.measure("clean up"):
-            down()
+            _down()
         with phases.measure("start"):
             _prepare()
             _start()
@@ -60,9 +81,7 @@ def up() -> None:
     say(f"the node is up ({phases}); kubeconfig: {layout.KUBECONFIG}")
 
 
-def down() -> None:
-    """End the node and remove everything but the caches; also after a crash."""
-    require_root()
+def _down() -> None:
     kill_all()
     network.disconnect()
     for mount in reversed(_mounts()):
@@ -70,6 +89,10 @@ def down() -> None:
     cgroups.remove()
     if STATE.exists():
         shutil.rmtree(STATE)
+    for folder in layout.OWN_FOLDERS:
+        # Made for the node to mount its own over, where the machine had none.
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     layout.KUBECONFIG.unlink(missing_ok=True)
 
 
@@ -152,11 +175,11 @@ def _issue_certificates() -> None:
 def _start() -> None:
     """Start `init` in namespaces of its own; with its parent's end all of it ends."""
     with (STATE / "log" / "node.log").open("wb") as log:
-        parent = subprocess.Popen(
+        subprocess.Popen(
             [
                 "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
                 "--propagation", "private", "--mount-proc",
-                sys.executable, "-m", "tests.e2e.localnode.init",
+                sys.executable, "-m", "tests.e2e.localnode.init", str(STATE),
             ],
             cwd=REPO,
             stdin=subprocess.DEVNULL,
@@ -164,7 +187,6 @@ def _start() -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-    (STATE / "parent.pid").write_text(str(parent.pid))
     wait_until("the node's first process", node_pid, _CHILD_TIMEOUT_S)
     network.connect(node_pid() or 0)
 
