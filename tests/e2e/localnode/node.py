@@ -29,6 +29,7 @@ from tests.e2e.localnode.shell import (
 )
 
 _CHILD_TIMEOUT_S = 10.0
+_API_TIMEOUT_S = 30.0
 
 
 def needed() -> list[Artefact]:
@@ -64,9 +65,7 @@ def _up() -> None:
         install_system_packages()
     with phases.measure("builds"):
         ensure(needed())
-    if healthy():
-        write_user_kubeconfig()
-    else:
+    if not healthy():
         with phases.measure("clean up"):
             _down()
         with phases.measure("start"):
@@ -109,10 +108,19 @@ def leftovers() -> list[str]:
 
 
 def healthy() -> bool:
-    """Whether a node runs and its API server is ready."""
-    if node_pid() is None or not (STATE / "pki").exists():
+    """Whether a node runs and its API server is ready, or becomes so.
+
+    It is waited for: under load the API server may be slow to answer, and `up` must not replace a
+    node for that.
+    """
+    if node_pid() is None or not (STATE / "pki" / "admin.crt").exists():
         return False
-    return addons.api_ready()
+    write_user_kubeconfig()
+    try:
+        wait_until("the API server", addons.api_ready, _API_TIMEOUT_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 def write_user_kubeconfig() -> None:
@@ -179,7 +187,7 @@ def _start() -> None:
             [
                 "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child",
                 "--propagation", "private", "--mount-proc",
-                sys.executable, "-m", "tests.e2e.localnode.init", str(STATE),
+                sys.executable, "-m", "tests.e2e.localnode.init",
             ],
             cwd=REPO,
             stdin=subprocess.DEVNULL,

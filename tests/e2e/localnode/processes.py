@@ -8,17 +8,17 @@ from tests.e2e.localnode import cgroups
 from tests.e2e.localnode.layout import STATE
 from tests.e2e.localnode.shell import wait_until
 
-_INIT = {"tests.e2e.localnode.init"}
+_INIT = "tests.e2e.localnode.init"
 
 
 def node_pid() -> int | None:
     """The node's first process, as this machine numbers it."""
-    return next((pid for pid in _all() if set(_words(pid)) >= _INIT and _is_first(pid)), None)
+    return next((pid for pid in _all() if _INIT in _words(pid) and _is_first(pid)), None)
 
 
 def node_processes() -> set[int]:
     """Every process of the node: its parent, what is in its namespaces, what is in its cgroups."""
-    found = {pid for pid in _all() if set(_words(pid)) >= _INIT or _runs_from_state(pid)}
+    found = {pid for pid in _all() if _INIT in _words(pid) or _runs_from_state(pid)}
     namespaces = {_namespace(pid) for pid in found if _is_first(pid)}
     found |= {pid for pid in _all() if _namespace(pid) in namespaces}
     return (found | cgroups.members()) - {os.getpid()}

@@ -19,6 +19,7 @@ APT_PACKAGES = {
     "ethtool": "ethtool",
     "socat": "socat",
     "debootstrap": "debootstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "ip": "iproute2",
     "openssl": "openssl",
     "mount": "mount",
