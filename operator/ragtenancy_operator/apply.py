@@ -107,8 +107,9 @@ class Applier:
             if live is None:
                 raise Retry(f"{key} was deleted while it was created") from error
             created = live
-        self._store.put(created)
+        # a stranger must not come into the store: no watch would tell of its end
         self._check(key, created, manifest)
+        self._store.put(created)
         return created
 
     async def ensure(self, wanted: Manifest) -> Manifest:

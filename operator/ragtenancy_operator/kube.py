@@ -1,6 +1,8 @@
 """The one place that talks to the API server. Objects are plain dicts, as in a manifest."""
 
 import json
+import logging
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -12,6 +14,7 @@ from ragtenancy_operator.errors import KubeError, Retry
 from ragtenancy_operator.names import MANAGER
 from ragtenancy_operator.store import Manifest
 
+_log = logging.getLogger(__name__)
 _TIMEOUT_SECONDS: Final = 15
 
 PLURALS: Final = {
@@ -56,14 +59,16 @@ class Kube:
     Every method raises KubeError for an answer that is no success, and Retry when there was none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kubeconfig: Path | None = None) -> None:
+        """Take the pod's credentials, or those of a kubeconfig (else of the default one)."""
+        self._kubeconfig = kubeconfig
         self._api: client.ApiClient | None = None
 
     async def __aenter__(self) -> Self:
         try:
             config.load_incluster_config()
         except config.ConfigException:
-            await config.load_kube_config()
+            await config.load_kube_config(self._kubeconfig and str(self._kubeconfig))
         self._api = client.ApiClient()
         return self
 
@@ -101,6 +106,7 @@ class Kube:
             raise _error(error.status or 0, error.body) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Retry(f"the API server did not answer {method} {path}: {error!r}") from error
+        _log.debug("%s %s: %s", method, path, response.status)
         if response.status >= 400:
             raise _error(response.status, data)
         answer = json.loads(data)

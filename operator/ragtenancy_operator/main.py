@@ -182,6 +182,7 @@ def _plain(body: kopf.Body, kind: str) -> dict[str, Any]:
 def _kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.scanning.disabled = True  # our kinds are known: no watch of all CRDs and namespaces
     settings.watching.chunk_size = _LIST_CHUNK
     for kind in CHILDREN:
         version, plural = PLURALS[kind]

@@ -41,7 +41,9 @@ class Served:
         self._session = session
         self._reached: dict[str, int] = {}  # by pod uid
         self._waiting: dict[tuple[str, str], dict[Key, int]] = defaultdict(dict)
+        self._since: dict[Key, float] = {}
         self._polls: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
 
     def pods(self, namespace: str, name: str) -> list[Manifest]:
         """The ready API pods of a deployment."""
@@ -51,22 +53,42 @@ class Served:
             if labels_of(pod).get(LABEL_COMPONENT) == Component.API and pod_ready(pod)
         ]
 
-    def lagging(self, namespace: str, name: str, version: int) -> list[str]:
-        """Names of the ready API pods that are not known to have come to a version."""
+    async def lagging(self, namespace: str, name: str, version: int) -> list[str]:
+        """Names of the ready API pods that are not known to have come to a version.
+
+        A pod that was never asked is asked first, once for all who want to know.
+        """
+        pods = self.pods(namespace, name)
+        await asyncio.gather(
+            *(self._ask_once(pod) for pod in pods if pod["metadata"]["uid"] not in self._reached)
+        )
         return [
             pod["metadata"]["name"]
-            for pod in self.pods(namespace, name)
+            for pod in pods
             if self._reached.get(pod["metadata"]["uid"], -1) < version
         ]
 
-    def wake_when(self, namespace: str, name: str, version: int, key: Key) -> None:
-        """Have the key reconciled when all ready API pods have come to a version."""
+    async def _ask_once(self, pod: Manifest) -> None:
+        uid = pod["metadata"]["uid"]
+        if uid not in self._asking:
+            self._asking[uid] = asyncio.create_task(self._ask(pod), name=f"ask {uid}")
+            self._asking[uid].add_done_callback(lambda _: self._asking.pop(uid))
+        await asyncio.shield(self._asking[uid])
+
+    def wake_when(self, namespace: str, name: str, version: int, key: Key) -> float:
+        """Have the key reconciled when all ready API pods have come to a version.
+
+        Returns:
+            For how many seconds it has waited for this version or an earlier one.
+        """
         deployment = (namespace, name)
         self._waiting[deployment][key] = version
         if deployment not in self._polls:
             self._polls[deployment] = asyncio.create_task(
                 self._poll(deployment), name=f"served {namespace}/{name}"
             )
+        now = asyncio.get_running_loop().time()
+        return now - self._since.setdefault(key, now)
 
     async def _poll(self, deployment: tuple[str, str]) -> None:
         wait = _FIRST_WAIT
@@ -84,7 +106,8 @@ class Served:
                     wait = min(wait * 1.5, _LONGEST_WAIT)
         finally:
             del self._polls[deployment]
-            del self._waiting[deployment]
+            for key in self._waiting.pop(deployment, {}):
+                self._since.pop(key, None)
 
     def _wake(self, deployment: tuple[str, str]) -> bool:
         waiting = self._waiting[deployment]
@@ -93,6 +116,7 @@ class Served:
         there = [key for key, version in waiting.items() if version <= reached]
         for key in there:
             del waiting[key]
+            self._since.pop(key, None)
             self._queue.wake(key)
         return bool(there)
 

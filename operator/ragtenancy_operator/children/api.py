@@ -182,7 +182,7 @@ def build(context: Context) -> list[Manifest]:
         [_credentials(context), *models, scratch],
         serviceAccountName=name,
         automountServiceAccountToken=True,
-        terminationGracePeriodSeconds=120,
+        terminationGracePeriodSeconds=630,  # the runtime lets the longest answer end (600 s)
     )
     deployment = manifest(
         context,

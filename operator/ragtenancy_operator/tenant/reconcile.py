@@ -4,8 +4,8 @@ The order is the promise: the finalizer before anything outside the object, a ke
 its hash, the hash before Ready. So no key is issued twice, and none works that nobody was given.
 """
 
-import logging
 from dataclasses import dataclass, field
+from typing import Final
 
 from ragtenancy_api.binding import RAGBindingSpec
 from ragtenancy_api.tenant import APIKey
@@ -20,7 +20,10 @@ from ragtenancy_operator.store import Key, Manifest, annotations_of, key_of, lab
 from ragtenancy_operator.tenant import plan, status
 from ragtenancy_operator.tenant.observe import Observed, observe
 
-_log = logging.getLogger(__name__)
+_LOADING_SECONDS: Final = 1.0
+"""How long API pods may take to load a binding before the status speaks of it."""
+_RECHECK_SECONDS: Final = 5.0
+"""How soon an object in our way is looked for again: no watch tells that it is gone."""
 
 
 @dataclass
@@ -39,6 +42,7 @@ class _Pass:
     )
     stalled: Refused | None = None
     bound: RAGBindingSpec | None = None
+    loading: bool = False
 
     def verdicts(self, url: str) -> list[Verdict]:
         parts = [self.accepted, self.placement, self.credentials, self.served]
@@ -73,10 +77,13 @@ class TenantReconciler:
             return None
         found = _Pass(plan.accepted(observed))
         failure = await self._make(observed, found)
+        if found.loading:
+            # the pods have it in a moment, and wake this key: one status is written, not two
+            return _LOADING_SECONDS
         await self._report(observed, found)
         if failure is not None:
             raise failure
-        return None
+        return _RECHECK_SECONDS if found.stalled else None
 
     async def _make(self, observed: Observed, found: _Pass) -> Retry | None:
         """Make what the tenant needs, in order, as far as it goes."""
@@ -99,7 +106,7 @@ class TenantReconciler:
             binding = await self._bind(observed, context, hashes)
             found.placement = yes("PlacementReady", "Placed", f"tenant {uid_of(observed.raw)}")
             found.bound = RAGBindingSpec.model_validate(binding["spec"])
-            found.served = self._served(observed, context, binding)
+            await self._serve(observed, context, binding, found)
             if found.served.true and not ready.true:
                 found.served = no("Served", ready.reason, ready.message)
         except KubeError as error:
@@ -186,14 +193,16 @@ class TenantReconciler:
     async def _bind(self, observed: Observed, context: Context, hashes: dict[str, str]) -> Manifest:
         return await self._services.applier.ensure(plan.binding(observed, context, hashes))
 
-    def _served(self, observed: Observed, context: Context, binding: Manifest) -> Verdict:
-        served = self._services.served
+    async def _serve(
+        self, observed: Observed, context: Context, binding: Manifest, found: _Pass
+    ) -> None:
+        served, where = self._services.served, (context.namespace, context.name)
         version = int(binding["metadata"]["resourceVersion"])
-        pods = served.pods(context.namespace, context.name)
-        lagging = served.lagging(context.namespace, context.name, version)
+        lagging = await served.lagging(*where, version)
         if lagging:
-            served.wake_when(context.namespace, context.name, version, key_of(observed.raw))
-        return status.served(len(pods), lagging)
+            waited = served.wake_when(*where, version, key_of(observed.raw))
+            found.loading = waited < _LOADING_SECONDS
+        found.served = status.served(len(served.pods(*where)), lagging)
 
     async def _report(self, observed: Observed, found: _Pass) -> None:
         services, context = self._services, observed.deployment

@@ -1,0 +1,103 @@
+"""Fixtures of the operator's integration tests."""
+
+import asyncio
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from ragtenancy_operator.kube import Kube
+from tests.fakes.openai import FakeOpenAI
+from tests.integration.operator.world import (
+    HOME,
+    ROOT,
+    SYSTEM,
+    OperatorProcess,
+    World,
+    condition,
+    deployment,
+    namespace_manifest,
+    until,
+)
+from tests.integration.servers import KubeServer, RedisServer, WeaviateServer
+
+
+@pytest.fixture(scope="session")
+def kubectl(kube: KubeServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the kubectl of the virtual environment."""
+
+    def run(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["kubectl", "--kubeconfig", str(kube.kubeconfig), *words],
+            input=stdin,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def crds(kubectl: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """The CRDs, established."""
+    files = sorted(str(path) for path in (ROOT / "crds").glob("*.yaml"))
+    applied = kubectl("apply", "--server-side", *(f"--filename={path}" for path in files))
+    assert applied.returncode == 0, applied.stderr
+    waited = kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    assert waited.returncode == 0, waited.stderr
+
+
+@pytest.fixture(scope="session")
+def world(
+    kube: KubeServer,
+    weaviate: WeaviateServer,
+    state_redis: RedisServer,
+    cache_redis: RedisServer,
+    crds: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[World]:
+    """An operator that leads, a RAGDeployment that is Ready, and its API."""
+    home = tmp_path_factory.mktemp("operator")
+    upstream = FakeOpenAI().start()
+    operator = OperatorProcess(kube.kubeconfig, home)
+    made = World(kube, weaviate, state_redis, cache_redis, upstream, operator, home)
+    try:
+        asyncio.run(_settle(made))
+        yield made
+    finally:
+        made.stop()
+        upstream.stop()
+
+
+async def _settle(made: World) -> None:
+    async with Kube(made.kube.kubeconfig) as kube:
+        for name in (SYSTEM, HOME):
+            await kube.create(namespace_manifest(name))
+        await kube.create(made.external_secret(HOME))
+        await kube.create(deployment(HOME, made.spec()))
+        made.operator.start()
+        await made.run_api(kube)
+
+        async def ready() -> bool:
+            """RAGDeployment main is Ready"""
+            found = await kube.find("RAGDeployment", HOME, "main")
+            return condition(found, "Ready").get("status") == "True"
+
+        await until(ready, 30)
+
+
+@pytest.fixture
+async def api(world: World) -> AsyncIterator[Kube]:
+    """A client of the API server."""
+    async with Kube(world.kube.kubeconfig) as kube:
+        yield kube
+
+
+@pytest.fixture
+async def team(api: Kube) -> str:
+    """A namespace of the test's own."""
+    name = f"team-{uuid.uuid4().hex[:8]}"
+    await api.create(namespace_manifest(name))
+    return name

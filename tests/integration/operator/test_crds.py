@@ -1,0 +1,123 @@
+"""What the API server takes and refuses of our kinds."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from tests.integration.operator.world import deployment, tenant
+from tests.unit.builders import deployment_spec
+
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def apply(kubectl: Kubectl, crds: None) -> Callable[[dict[str, Any]], str]:
+    """Applies a manifest as a person would; the answer is what kubectl printed on stderr."""
+
+    def run(manifest: dict[str, Any]) -> str:
+        return kubectl("apply", "-f", "-", stdin=json.dumps(manifest)).stderr
+
+    return run
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The smallest deployment with one field set; None takes the field away."""
+    spec = deepcopy(deployment_spec())
+    *parents, last = path.split(".")
+    node = spec
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return deployment("default", spec, "crd-test")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("surprise", 1, 'unknown field "spec.surprise"'),
+        ("vectorStore.weaviate", {}, "set exactly one of managed and external"),
+        (
+            "vectorStore.weaviate.external",
+            {"httpUrl": "http://w", "grpcUrl": "grpc://w:1"},
+            "set exactly one of managed and external",
+        ),
+        ("generation.vllm", None, "set exactly one of vllm and external"),
+        ("embedding.dimensions", 0, "greater than or equal to 1"),
+        ("generation.maxModelLen", 1, "greater than or equal to 256"),
+        ("vectorStore.collection.index", "Tree", 'supported values: "Dynamic", "Flat", "HNSW"'),
+        ("api.replicas", -1, "greater than or equal to 0"),
+        ("api.publicURL", "ftp://x", "should match"),
+        ("ingestion.chunking", {"tokens": 100, "overlap": 100}, "overlap must be smaller"),
+        ("ingestion.chunking", {"tokens": 600}, "must not pass embedding.maxInputTokens"),
+        ("cache.exact.ttl", "1 hour", "should match"),
+        ("tenants.allowedNamespaces", {"from": "Selector"}, "selector is required"),
+    ],
+)
+def test_a_bad_deployment_is_refused_with_the_field(
+    apply: Callable[[dict[str, Any]], str], path: str, value: Any, words: str
+) -> None:
+    error = apply(changed(path, value))
+    assert words.lower() in error.lower()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("embedding.dimensions", 768, "vectors of two models cannot be compared"),
+        ("embedding.model", "other", "vectors of two models cannot be compared"),
+        ("vectorStore.collection.index", "Flat", "Weaviate builds them into the collection"),
+        ("vectorStore.weaviate.managed.storage.size", "99Gi", "storage is immutable"),
+        ("embedding.vllm.modelCache.persistentVolumeClaim.size", "1Gi", "claim is immutable"),
+    ],
+)
+def test_what_would_lose_data_is_immutable_and_says_why(
+    apply: Callable[[dict[str, Any]], str], path: str, value: Any, words: str
+) -> None:
+    assert apply(deployment("default", deployment_spec(), "crd-test")) == ""
+    assert words in apply(changed(path, value))
+
+
+def test_managed_cannot_become_external(apply: Callable[[dict[str, Any]], str]) -> None:
+    assert apply(deployment("default", deployment_spec(), "crd-test")) == ""
+    external = {"external": {"httpUrl": "http://w", "grpcUrl": "grpc://w:1"}}
+    error = apply(
+        deployment("default", deployment_spec(vectorStore={"weaviate": external}), "crd-test")
+    )
+    assert "cannot change between managed and external" in error
+
+
+def test_a_deployments_name_is_bounded(apply: Callable[[dict[str, Any]], str]) -> None:
+    assert "at most 40 characters" in apply(deployment("default", deployment_spec(), "x" * 41))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"surprise": 1}, 'unknown field "spec.surprise"'),
+        ({"quotas": {"requestsPerMinute": 0}}, "greater than or equal to 1"),
+        ({"quotas": {"requestsPerMinute": -5}}, "greater than or equal to 1"),
+        ({"retrieval": {"mode": "Magic"}}, "supported values"),
+        ({"generation": {"temperature": 3}}, "less than or equal to 2"),
+        ({"apiKeys": []}, "at least 1 items"),
+        ({"apiKeys": [{"name": "a"}, {"name": "a"}]}, "duplicate"),
+    ],
+)
+def test_a_bad_tenant_is_refused_with_the_field(
+    apply: Callable[[dict[str, Any]], str], spec: dict[str, Any], words: str
+) -> None:
+    assert words.lower() in apply(tenant("default", "crd-test", "default", **spec)).lower()
+
+
+def test_a_tenant_cannot_move_to_another_deployment(
+    apply: Callable[[dict[str, Any]], str], kubectl: Kubectl
+) -> None:
+    assert apply(tenant("default", "moving", "default")) == ""
+    assert "deploymentRef is immutable" in apply(tenant("default", "moving", "elsewhere"))
+    kubectl("delete", "ragtenant", "moving", "--wait=false")
