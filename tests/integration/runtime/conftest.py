@@ -9,17 +9,9 @@ import pytest
 
 from ragtenancy_api.deployment import Collection
 from ragtenancy_operator.weaviate import Weaviate
+from tests.fakes.manifests import CHUNKS, DOCUMENTS, binding_manifest, key_of, uid_of
 from tests.fakes.openai import FakeOpenAI
-from tests.integration.runtime.world import (
-    CHUNKS,
-    DOCUMENTS,
-    Pod,
-    binding_manifest,
-    environment,
-    key_of,
-    uid_of,
-    write_tenants,
-)
+from tests.integration.runtime.world import Pod, environment, write_tenants
 from tests.integration.servers import RedisServer, WeaviateServer
 
 TENANTS: dict[str, dict[str, Any]] = {

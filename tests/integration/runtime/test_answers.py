@@ -6,9 +6,10 @@ from uuid import uuid4
 
 import aiohttp
 
+from tests.fakes.manifests import CHAT_MODEL
 from tests.fakes.openai import FakeOpenAI
 from tests.integration.runtime.conftest import auth
-from tests.integration.runtime.world import CHAT_MODEL, Pod
+from tests.integration.runtime.world import Pod
 
 
 async def put(http: aiohttp.ClientSession, pod: Pod, tenant: str, **body: Any) -> dict[str, Any]:

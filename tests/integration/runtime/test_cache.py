@@ -1,18 +1,21 @@
 """The exact cache: the same answer for the same request, of this tenant, now."""
 
 import json
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
 from redis.asyncio import Redis
 
+from ragtenancy_api.tenant import Quotas
 from ragtenancy_api.wiring import tenant_key
 from ragtenancy_runtime.adapters.redis import RedisScripts
 from ragtenancy_runtime.admission import Admission
 from ragtenancy_runtime.ingest.claims import claimed
+from tests.fakes.manifests import uid_of
 from tests.fakes.openai import FakeOpenAI
 from tests.integration.runtime.test_answers import ask, chat, put, stream
-from tests.integration.runtime.world import Pod, uid_of
+from tests.integration.runtime.world import Pod
 from tests.integration.servers import RedisServer
 
 
@@ -70,7 +73,7 @@ async def test_an_answer_written_late_under_an_old_epoch_is_never_served(
     await chat(http, pod, "alpha", question)
     redis = Redis.from_url(cache_redis.url)
     key = tenant_key(uid_of("alpha"), "exact")
-    late = await redis.hgetall(key)
+    late: dict[Any, Any] = await redis.hgetall(key)
     await put(http, pod, "alpha", id=f"dodo-{uuid4()}", text="Dodos never flew.")
     assert await redis.hlen(key) == 0
     await redis.hset(key, mapping=late)
@@ -94,9 +97,10 @@ async def test_a_writer_that_dies_while_it_switches_leaves_no_stale_answer(
     # It died here: its claim is still there, and runs out.
     redis = Redis.from_url(state_redis.url)
     key = tenant_key(uid, "writing")
-    writer, _, switching = ((await redis.hget(key, "auk")) or b"").split(b" ")
-    assert switching == b"1"
-    await redis.hset(key, "auk", b" ".join([writer, b"1", switching]))
+    left: Any = await redis.hget(key, "auk")
+    writer, _, switching = left.decode().split(" ")
+    assert switching == "1"
+    await redis.hset(key, "auk", f"{writer} 1 1")
     _, response = await chat(http, pod, "beta", question)
     assert response.headers["x-ragtenancy-cache"] == "miss"
     assert await redis.hlen(key) == 0
@@ -160,8 +164,6 @@ async def test_a_hit_takes_only_the_request_rate(
     # The rest of the tokens is taken by another; only a cached answer still fits.
     scripts = RedisScripts(state_redis.url, "state store")
     uid = uid_of("cached")
-    from ragtenancy_api.tenant import Quotas
-
     quotas = Quotas(tokens_per_minute=1000)
     left = (await Admission(scripts).admit(uid, quotas, "probe", 0)).limits.tokens
     assert left is not None

@@ -10,15 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.fakes.manifests import binding_manifest
 from tests.fakes.openai import FakeOpenAI
 from tests.integration.runtime.conftest import TENANTS, auth, make_collections
 from tests.integration.runtime.test_answers import ask, chat, put, search, stream
-from tests.integration.runtime.world import (
-    Pod,
-    binding_manifest,
-    environment,
-    write_tenants,
-)
+from tests.integration.runtime.world import Pod, environment, write_tenants
 from tests.integration.servers import RedisServer, WeaviateServer
 
 CHAT, DOCUMENTS, SEARCH = "/v1/chat/completions", "/v1/documents", "/v1/search"

@@ -15,10 +15,11 @@ from ragtenancy_api.wiring import state_keys, tenant_key, tombstone_key
 from ragtenancy_runtime.adapters.redis import RedisScripts
 from ragtenancy_runtime.admission import Admission, Grant, Usage
 from ragtenancy_runtime.errors import InvalidRequest, RateLimited, Unauthenticated
+from tests.fakes.manifests import uid_of
 from tests.fakes.openai import FakeOpenAI
 from tests.integration.runtime.conftest import auth
 from tests.integration.runtime.test_answers import ask, chat
-from tests.integration.runtime.world import Pod, uid_of
+from tests.integration.runtime.world import Pod
 from tests.integration.servers import RedisServer
 
 

@@ -1,6 +1,5 @@
 """What the runtime's integration tests run against: pods with real stores and a fake model."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Mapping
@@ -8,66 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
-from uuid import UUID, uuid5
 
 import yaml
 
 from ragtenancy_api import wiring
-from ragtenancy_api.meta import API_VERSION
-from tests.fakes.openai import DIMENSIONS, FakeOpenAI
+from tests.fakes.manifests import DEPLOYMENT, NAMESPACE, deployment_manifest
+from tests.fakes.openai import FakeOpenAI
 from tests.integration.servers import Process, RedisServer, WeaviateServer, free_ports
-
-DOCUMENTS, CHUNKS = "RuntimeDocuments", "RuntimeChunks"
-CHAT_MODEL, EMBEDDING_MODEL = "fake/chat", "fake/embedding"
-NAMESPACE, DEPLOYMENT = "rag", "main"
-
-
-def uid_of(name: str) -> str:
-    """The uid of a tenant of the tests."""
-    return str(uuid5(UUID(int=0), name))
-
-
-def key_of(name: str) -> str:
-    """The API key of a tenant of the tests."""
-    return f"rag-{name}-0123456789abcdef"
-
-
-def deployment_manifest(url: str) -> dict[str, Any]:
-    """A RAGDeployment whose parts are all external."""
-    redis = {"redis": {"external": {"urlSecretRef": {"name": "redis", "key": "url"}}}}
-    external = {"httpUrl": "http://weaviate:80", "grpcUrl": "grpc://weaviate:50051"}
-    embedding = {"model": EMBEDDING_MODEL, "dimensions": DIMENSIONS, "external": {"url": url}}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "RAGDeployment",
-        "metadata": {"name": DEPLOYMENT, "namespace": NAMESPACE},
-        "spec": {
-            "vectorStore": {"weaviate": {"external": external}},
-            "embedding": embedding,
-            "generation": {"model": CHAT_MODEL, "maxModelLen": 4096, "external": {"url": url}},
-            "state": redis,
-            "cache": redis,
-            "ingestion": {"maxDocumentBytes": 100_000},
-        },
-    }
-
-
-def binding_manifest(name: str, **settings: Any) -> dict[str, Any]:
-    """A RAGBinding of a tenant of this name."""
-    uid = uid_of(name)
-    digest = hashlib.sha256(key_of(name).encode()).hexdigest()
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "RAGBinding",
-        "metadata": {"name": uid, "namespace": NAMESPACE},
-        "spec": {
-            "tenantRef": {"namespace": "team", "name": name, "uid": uid},
-            "deploymentRef": {"name": DEPLOYMENT},
-            "placement": {"documents": DOCUMENTS, "chunks": CHUNKS, "tenant": uid},
-            "keys": [{"id": f"key-{name}", "name": "default", "sha256": digest}],
-            "settings": settings,
-        },
-    }
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,7 +46,7 @@ def test_however_an_answer_is_cut_the_result_is_the_same(
 ) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(answer)), max_size=12)))
     bounds = [0, *cuts, len(answer)]
-    pieces = [answer[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [answer[start:end] for start, end in pairwise(bounds)]
     whole, one = run([answer], sources)
     split, many = run(pieces, sources)
     assert split == whole

@@ -46,7 +46,10 @@ def test_only_listed_fields_are_forwarded() -> None:
         (f'{USER}, "temperature": "hot"', "temperature"),
         ('"messages": "hi"', "messages"),
         ('"messages": [{"role": "user", "content": 5}]', "messages[0].content"),
-        ('"messages": [{"role": "user", "content": [{"type": "text"}]}]', "messages[0].content[0].text"),
+        (
+            '"messages": [{"role": "user", "content": [{"type": "text"}]}]',
+            "messages[0].content[0].text",
+        ),
         ('"messages": [{"role": "tool", "content": "x"}]', "messages[0].tool_call_id"),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from ragtenancy_runtime.ports import Message
 from ragtenancy_runtime.prompt import INSTRUCTIONS, Source, build_messages, pack, source_block
 from ragtenancy_runtime.tenants import Tenant, tenant_of
 from ragtenancy_runtime.tokens import ByteChatTokenizer
-from tests.integration.runtime.world import binding_manifest, deployment_manifest
+from tests.fakes.manifests import binding_manifest, deployment_manifest
 
 
 class Words(ByteChatTokenizer):
@@ -76,7 +76,7 @@ def test_only_a_last_message_of_the_user_is_retrieved_for() -> None:
 
 def test_a_prompt_never_passes_what_was_reserved_for_it() -> None:
     question = Question([user("hi")])
-    planned = plan(question, tenant(retrieval={"maxContextTokens": 40}))
+    planned = plan(question, tenant(retrieval={"maxContextTokens": 30}))
     prompt = make_prompt(planned, question, None, [source(20), source(90), source(9)], WORDS)
     assert prompt.sources is not None and [s.text for s in prompt.sources] == ["w " * 19 + "w"]
     assert prompt.tokens <= planned.base_tokens + planned.context_tokens
@@ -127,7 +127,13 @@ def test_the_key_of_the_cache_tells_every_difference() -> None:
 
 
 def test_parts_of_a_key_cannot_run_into_each_other() -> None:
-    pairs = [{"a": "b,c"}, {"a": ["b", "c"]}, {"a": "b", "c": ""}, {"a,b": "c"}, {"a": '"b"'}]
+    pairs: list[dict[str, Any]] = [
+        {"a": "b,c"},
+        {"a": ["b", "c"]},
+        {"a": "b", "c": ""},
+        {"a,b": "c"},
+        {"a": '"b"'},
+    ]
     assert len({request_key(pair) for pair in pairs}) == len(pairs)
     assert request_key({"a": 1, "b": 2}) == request_key({"b": 2, "a": 1})
 

@@ -6,7 +6,7 @@ import pytest
 from ragtenancy_api.binding import RAGBinding
 from ragtenancy_runtime.errors import Unauthenticated, Unavailable
 from ragtenancy_runtime.tenants import Directory
-from tests.integration.runtime.world import binding_manifest, key_of, uid_of
+from tests.fakes.manifests import binding_manifest, key_of, uid_of
 
 
 def binding(name: str, *, keys: tuple[str, ...] = (), **metadata: Any) -> RAGBinding:

@@ -16,7 +16,7 @@ from ragtenancy_runtime.tokens import (
     TokenizerMissing,
     Tokenizers,
 )
-from tests.integration.runtime.world import CHAT_MODEL, EMBEDDING_MODEL, deployment_manifest
+from tests.fakes.manifests import CHAT_MODEL, EMBEDDING_MODEL, deployment_manifest
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'bad' %}{{ raise_exception('no') }}{% endif %}"
