@@ -17,11 +17,13 @@ class Component:
         name: Of the process's log.
         command: The binary (found in the node's bin folder) and its words.
         in_cgroup: Whether it runs in the node's own cgroup, as the kubelet asks for itself.
+        waits_for: A socket that must be there before it starts.
     """
 
     name: str
     command: tuple[str, ...]
     in_cgroup: bool = False
+    waits_for: str = ""
 
 
 def _kubeconfig(name: str) -> str:
@@ -103,6 +105,7 @@ COMPONENTS = (
             f"--node-ip={layout.NODE_IP}",
         ),
         in_cgroup=True,
+        waits_for=layout.CONTAINERD_SOCKET,
     ),
     Component("kube-proxy", ("kube-proxy", f"--config={STATE}/config/kube-proxy.yaml")),
 )

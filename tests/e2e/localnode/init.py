@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from tests.e2e.localnode import cgroups, network
 from tests.e2e.localnode.components import COMPONENTS, Component
 from tests.e2e.localnode.layout import MODEL_CACHE, OWN_FOLDERS, STATE
 from tests.e2e.localnode.modelcache import contents
-from tests.e2e.localnode.shell import run
+from tests.e2e.localnode.shell import run, wait_until
 
 _KUBELET_SETTINGS = {
     "vm/overcommit_memory": "1",
@@ -22,6 +23,7 @@ _KUBELET_SETTINGS = {
     "kernel/panic_on_oops": "1",
 }
 _RESTART_DELAY_S = 1.0
+_SOCKET_TIMEOUT_S = 30.0
 
 
 def _mount() -> None:
@@ -46,6 +48,8 @@ def _mount() -> None:
 
 
 def _start(component: Component) -> int:
+    if component.waits_for:
+        wait_until(component.waits_for, Path(component.waits_for).exists, _SOCKET_TIMEOUT_S)
     log = STATE / "log" / f"{component.name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -5,8 +5,10 @@ so that a change of the code costs seconds.
 """
 
 import hashlib
+import re
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.e2e.localnode import versions
@@ -49,11 +51,11 @@ def product_images() -> list[Image]:
 
 
 def _image(product: Product) -> Image:
-    packages, sources = _packages_layer(product), _sources_layer(product)
-    ensure([BASE_LAYER, packages, sources])
+    layers = (BASE_LAYER, *_packages_layers(product), _sources_layer(product))
+    ensure(layers)
     return Image(
         product.name,
-        tuple(read_layer(layer.path) for layer in (BASE_LAYER, packages, sources)),
+        tuple(read_layer(layer.path) for layer in layers),
         ("python", "-m", product.module),
         env=("PYTHONPATH=/app:/opt/packages", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"),
         user="65532:65532",
@@ -61,22 +63,39 @@ def _image(product: Product) -> Image:
     )
 
 
-def _packages_layer(product: Product) -> Artefact:
-    requirements = run(
+def _packages_layers(product: Product) -> tuple[Artefact, Artefact]:
+    """What all our images need as one layer, stored and unpacked once, then the image's own."""
+    common = frozenset.intersection(*(_requirements(each.extra) for each in PRODUCTS))
+    return (
+        _packages_layer("common", common),
+        _packages_layer(product.extra, _requirements(product.extra) - common),
+    )
+
+
+@cache
+def _requirements(extra: str) -> frozenset[str]:
+    """uv.lock's packages for an extra: each a pinned name with its hashes."""
+    exported = run(
         uv(), "export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project",
-        "--no-header", "--extra", product.extra, cwd=REPO,
+        "--no-header", "--no-annotate", "--extra", extra, cwd=REPO,
     )  # fmt: skip
+    # A package's hashes are on indented lines below its name.
+    return frozenset(re.split(r"\n(?=\S)", exported.strip()))
+
+
+def _packages_layer(name: str, requirements: frozenset[str]) -> Artefact:
+    text = "\n".join(sorted(requirements)) + "\n"
 
     def build(out: Path) -> None:
-        (out / "requirements.txt").write_text(requirements)
+        (out / "requirements.txt").write_text(text)
         packages = out / "packages"
         install(out / "requirements.txt", packages)
         byte_compile(packages)
         write_layer(out, tree(packages, "opt/packages"))
         shutil.rmtree(packages)
 
-    name = f"layer-{product.extra}-packages"
-    return Artefact(name, (requirements, versions.PYTHON_PLATFORM), build, (ROOTFS,))
+    inputs = (text, versions.PYTHON_PLATFORM)
+    return Artefact(f"layer-{name}-packages", inputs, build, (ROOTFS,))
 
 
 def _sources_layer(product: Product) -> Artefact:
