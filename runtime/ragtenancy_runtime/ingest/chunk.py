@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -33,6 +33,14 @@ class _Unit:
     end: int
     tokens: int
     closes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Tokens of a chunk at most, and those that it repeats of the one before at most."""
+
+    limit: int
+    overlap: int
 
 
 def _sections(text: str) -> Iterator[_Section]:
@@ -75,10 +83,13 @@ def _units(text: str, section: _Section, limit: int, tokenizer: Tokenizer) -> li
     counts = tokenizer.counts([text[start:end] for start, end, _ in spans])
     units: list[_Unit] = []
     for (start, end, closes), count in zip(spans, counts, strict=True):
-        if count <= limit:
-            units.append(_Unit(start, end, count, closes))
-        else:
-            units += _windows(text, _Unit(start, end, count, closes), limit, tokenizer)
+        whole = _Unit(start, end, count, closes)
+        for unit in [whole] if count <= limit else _windows(text, whole, limit, tokenizer):
+            if text[unit.start : unit.end].strip():
+                units.append(unit)
+            elif units and unit.closes:
+                # White space says nothing, but blank lines end a paragraph.
+                units[-1] = replace(units[-1], closes=True)
     return units
 
 
@@ -105,30 +116,45 @@ def _windows(text: str, unit: _Unit, limit: int, tokenizer: Tokenizer) -> Iterat
         start = stop
 
 
-def _pack(units: list[_Unit], limit: int, overlap: int) -> Iterator[list[_Unit]]:
-    """Groups of units that fit the limit; each group begins with the end of the one before."""
+def _pack(
+    text: str, units: list[_Unit], shape: _Shape, tokenizer: Tokenizer
+) -> Iterator[list[_Unit]]:
+    """Groups of units that fit the limit; each group begins with the end of the one before.
+
+    A text may take more tokens than its parts do: what does not fit as a whole is made shorter.
+    """
     at = 0
     carried: list[_Unit] = []
     while at < len(units):
         taken = sum(unit.tokens for unit in carried)
-        if taken + units[at].tokens > limit:
-            carried, taken = [], 0
         stop = at
-        while stop < len(units) and taken + units[stop].tokens <= limit:
+        while stop < len(units) and taken + units[stop].tokens <= shape.limit:
             taken += units[stop].tokens
             stop += 1
-        stop = max(stop, at + 1)
         if stop < len(units):
             stop = _paragraph_end(units, at, stop)
+        while stop > at and not _fits(text, [*carried, *units[at:stop]], shape.limit, tokenizer):
+            stop -= 1
+        if stop == at:
+            if carried:
+                carried = []
+                continue
+            stop = at + 1
         group = [*carried, *units[at:stop]]
         yield group
-        carried, left = [], overlap
+        carried, left = [], shape.overlap
         for unit in reversed(group[1:]):
             if unit.tokens > left:
                 break
             carried.insert(0, unit)
             left -= unit.tokens
         at = stop
+
+
+def _fits(text: str, group: list[_Unit], limit: int, tokenizer: Tokenizer) -> bool:
+    if len(group) == 1:
+        return True
+    return tokenizer.counts([text[group[0].start : group[-1].end].strip()])[0] <= limit
 
 
 def _paragraph_end(units: list[_Unit], at: int, stop: int) -> int:
@@ -154,27 +180,11 @@ def split(text: str, tokens: int, overlap: int, tokenizer: Tokenizer) -> list[Ch
     chunks: list[Chunk] = []
     for section in _sections(text):
         units = _units(text, section, limit, tokenizer)
-        for group in _fitting(text, _pack(units, limit, overlap), limit, tokenizer):
+        for group in _pack(text, units, _Shape(limit, overlap), tokenizer):
             chunk = _chunk(text, len(chunks), section.heading, group)
             if chunk.text:
                 chunks.append(chunk)
     return chunks
-
-
-def _fitting(
-    text: str, groups: Iterator[list[_Unit]], limit: int, tokenizer: Tokenizer
-) -> Iterator[list[_Unit]]:
-    """The groups, halved where the whole takes more tokens than its parts did."""
-    waiting = list(groups)[::-1]
-    while waiting:
-        group = waiting.pop()
-        if len(group) > 1:
-            (count,) = tokenizer.counts([text[group[0].start : group[-1].end].strip()])
-            if count > limit:
-                half = len(group) // 2
-                waiting += [group[half:], group[:half]]
-                continue
-        yield group
 
 
 def _chunk(text: str, position: int, heading: str, group: list[_Unit]) -> Chunk:
