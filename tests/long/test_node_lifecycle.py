@@ -13,9 +13,14 @@ from tests.e2e.localnode import node
 from tests.e2e.localnode.addons import kubectl
 from tests.e2e.localnode.processes import node_processes
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("RAGTENANCY_LONG"), reason="takes the local node down (RAGTENANCY_LONG=1)"
-)
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(autouse=True)
+def _asked_for(request: pytest.FixtureRequest) -> None:
+    """A bare `pytest` must not take a developer's node down."""
+    if request.config.getoption("markexpr") != "long":
+        pytest.skip("takes the local node down; run with -m long")
 
 
 def test_it_comes_up_again_after_everything_was_killed() -> None:
