@@ -14,11 +14,23 @@ from tests.e2e.cluster import choose
 from tests.e2e.demo.documents import LIBRARY, TUTORIAL, Page, pages
 from tests.e2e.demo.kube import Tools
 from tests.e2e.demo.tenant import Answer, Tenant
+from tests.e2e.localnode.shell import say
 
 _QUESTIONS = {
-    "tutorial": "Why is a list slow when it is used as a queue, and what should I use instead?",
-    "library": "How do I get the n largest elements of an iterable with heapq?",
+    "tutorial": "What is a virtual environment?",
+    "library": "What is the tempfile module for?",
 }
+# A model of 135 million parameters cites its sources only when the conversation has shown it how.
+_EARLIER = (
+    (
+        "What does the list method append do?",
+        "According to [1], append adds an item to the end of the list.",
+    ),
+    (
+        "What is a module?",
+        "According to [1], a module is a file that contains Python definitions and statements.",
+    ),
+)
 _PARTS = {"tutorial": TUTORIAL, "library": LIBRARY}
 _MODELS_SECONDS = 1800  # kind downloads images and models on its first run
 _TENANT_SECONDS = 120
@@ -41,8 +53,8 @@ class Progress:
         return time.monotonic() - self._started
 
     def tell(self, text: str) -> None:
-        """Print a line with the time since the start."""
-        print(f"[{self.seconds:6.1f} s] {text}", flush=True)
+        """Say a line, in step with what the cluster's own steps say."""
+        say(text)
 
     @contextmanager
     def doing(self, step: str, what: str) -> Iterator[None]:
@@ -69,17 +81,19 @@ def _load(progress: Progress, tenant: Tenant, documents: list[Page]) -> None:
 def _ask(tenant: Tenant, own: list[Page]) -> Answer:
     question = _QUESTIONS[tenant.name]
     print(f"\n  {tenant.name} asks: {question}\n")
-    answer = tenant.ask(question)
+    answer = tenant.ask(question, _EARLIER)
     print()
     for source in answer.sources:
         heading = f", {source['heading']}" if source["heading"] else ""
         print(f"  [{source['index']}] {source['document_id']}: {source['title']}{heading}")
     cited = sorted({citation["index"] for citation in answer.citations})
-    print(f"  cited: {', '.join(f'[{index}]' for index in cited) or 'none'}\n")
+    print(f"  cited: {', '.join(f'[{index}]' for index in cited)}\n")
     if answer.pieces < 2:
         raise Failed(f"the answer came in {answer.pieces} pieces: it was not streamed")
     if not answer.sources:
         raise Failed("the answer has no sources")
+    if not cited:
+        raise Failed("the answer cites none of its sources")
     strangers = {s["document_id"] for s in answer.sources} - {page.id for page in own}
     if strangers:
         raise Failed(f"the answer rests on documents that are not the tenant's: {strangers}")

@@ -60,14 +60,14 @@ def pages(names: tuple[str, ...]) -> list[Page]:
 
 
 def read_page(name: str, html: str) -> Page:
-    """A page's text, with ``#`` before its headings and fences around its code."""
+    """A page: its first heading as title, ``#`` before the others, fences around code."""
     body = BeautifulSoup(html, "html.parser").select_one("div.body, div[role=main]")
     if body is None:
         raise ValueError(f"{name}.html has no body")
     for unwanted in body.select(",".join(_SKIPPED)):
         unwanted.decompose()
-    blocks = list(_blocks(body))
-    title = next((b.lstrip("# ") for b in blocks if b.startswith("# ")), name)
+    first, *blocks = _blocks(body)
+    title = first.removeprefix("# ")
     return Page(name.replace("/", "."), title, "\n\n".join(blocks))
 
 

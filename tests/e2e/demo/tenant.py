@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from openai import AuthenticationError, OpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.demo.documents import Page
 
@@ -58,12 +59,20 @@ class Tenant:
         results = self._post("/search", {"query": query, "top_k": 10})["results"]
         return [result["document_id"] for result in results]
 
-    def ask(self, question: str) -> Answer:
-        """Ask, and write the answer to the terminal as it arrives."""
+    def ask(self, question: str, earlier: Iterable[tuple[str, str]] = ()) -> Answer:
+        """Ask, and write the answer to the terminal as it arrives.
+
+        ``earlier`` are the questions and answers that the conversation began with.
+        """
+        messages: list[ChatCompletionMessageParam] = []
+        for asked, answered in earlier:
+            messages.append({"role": "user", "content": asked})
+            messages.append({"role": "assistant", "content": answered})
+        messages.append({"role": "user", "content": question})
         answer, started = Answer(), time.monotonic()
         stream = self._client.chat.completions.create(
             model=self.model,
-            messages=[{"role": "user", "content": question}],
+            messages=messages,
             stream=True,
             # a second run of the demo would otherwise get its first run's answer
             extra_body={"rag": {"cache": "off"}},
