@@ -25,7 +25,7 @@ def install(requirements: Path, target: Path) -> None:
     run(
         uv(), "pip", "install", "--quiet", "--no-config", "--no-deps", "--require-hashes",
         "--python-version", versions.PYTHON, "--python-platform", versions.PYTHON_PLATFORM,
-        "--link-mode", "copy", "--target", target, "--requirement", requirements,
+        "--target", target, "--requirement", requirements,
     )  # fmt: skip
 
 
