@@ -45,9 +45,9 @@ class Tools:
         path = f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"
         return {"KUBECONFIG": str(self.kubeconfig), "PATH": path}
 
-    def kubectl(self, *words: str) -> str:
+    def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """Run kubectl; what it printed."""
-        return run(self.bin / "kubectl", *words, env=self.environment)
+        return run(self.bin / "kubectl", *words, env=self.environment, stdin=stdin)
 
     def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
         """One object."""
