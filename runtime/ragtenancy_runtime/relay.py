@@ -126,7 +126,11 @@ class Answer:
 
     def _message(self, choice: dict[str, Any]) -> dict[str, Any]:
         index = choice["index"]
-        message = dict(choice["message"])
+        # what the server adds of its own (audio, reasoning) is no part of the contract: a cached
+        # answer must be the same
+        message = {name: choice["message"].get(name) for name in ("role", "content")}
+        if tools := choice["message"].get("tool_calls"):
+            message["tool_calls"] = tools
         shown = self.filter(index)
         if isinstance(message.get("content"), str):
             message["content"] = shown.feed(message["content"]) + shown.finish()

@@ -135,7 +135,7 @@ def test_a_store_that_is_away_means_503_and_comes_back_without_a_restart(
 
 
 def test_deleting_a_deployment_with_tenants_is_denied_and_says_what_to_do(team: Team) -> None:
-    with pytest.raises(Exception, match=r"still has \d+ tenants"):
+    with pytest.raises(Exception, match=r"still has tenants"):
         team.tools.kubectl("delete", "ragdeployment", "main", "--namespace=rag", "--wait=false")
 
 
