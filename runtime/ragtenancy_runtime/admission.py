@@ -207,16 +207,15 @@ class Admission:
 
     async def extend(self) -> None:
         """Extend every lease of this pod once."""
-        calls: list[tuple[list[str], list[str | bytes | int]]] = [
-            (
+        calls = [
+            self.state.run(
+                "extend",
                 [tenant_key(uid, "leases"), tenant_key(uid, "admitted")],
                 [LEASE_MS, RECORD_MS, *running],
             )
             for uid, running in self._leases.items()
         ]
-        if not calls:
-            return
-        for lost in await self.state.run_each("extend", calls):
+        for lost in await asyncio.gather(*calls):
             if lost:
                 _log.warning("leases were lost before they were extended: %d", len(lost))
 

@@ -54,12 +54,6 @@ class Scripts(Protocol):
         """
         ...
 
-    async def run_each(
-        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]]
-    ) -> list[Any]:
-        """Run one script for several sets of keys in one round trip."""
-        ...
-
     async def hash_field(self, key: str, field: str) -> bytes | None:
         """One field of a hash."""
         ...

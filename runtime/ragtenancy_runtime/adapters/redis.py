@@ -1,20 +1,25 @@
-"""Redis: runs the Lua files of `lua/`, with a bound on every wait."""
+"""Redis: runs the Lua files of `lua/`, with a bound on every wait.
+
+Calls that are made in one turn of the event loop share a pipeline: a round trip costs a Python
+process more than the script does, and under load most turns have several.
+"""
 
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from ragtenancy_runtime.errors import Unavailable
 
-_CONNECTIONS: Final = 64
+_CONNECTIONS: Final = 256
 
 
 def load_scripts() -> dict[str, str]:
@@ -27,20 +32,29 @@ def load_scripts() -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A script that waits for the next pipeline."""
+
+    name: str
+    keys: Sequence[str]
+    args: Sequence[str | bytes | int]
+    result: "asyncio.Future[Any]"
+
+
 class RedisScripts:
     """One Redis, by its URL.
 
-    A command is tried twice at once: after a restart every pooled connection is dead and fails on
+    A pipeline is tried twice at once: after a restart every pooled connection is dead and fails on
     its first use. Scripts allow for it: running one again under the same id changes nothing.
     """
 
     def __init__(self, url: str, service: str, timeout: float = 2.0) -> None:
         self._service = service
         self._timeout = timeout
-        pool = BlockingConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
-            timeout=timeout,
             socket_timeout=timeout,
             socket_connect_timeout=min(1.0, timeout),
             retry=Retry(NoBackoff(), 1),
@@ -51,6 +65,8 @@ class RedisScripts:
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._sources.items()
         }
+        self._waiting: list[_Call] = []
+        self._running: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:
@@ -62,22 +78,50 @@ class RedisScripts:
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         """Run one script."""
-        async with self._bounded():
-            try:
-                return await self._redis.evalsha(self._digests[name], len(keys), *keys, *args)
-            except NoScriptError:
-                return await self._redis.eval(self._sources[name], len(keys), *keys, *args)
+        loop = asyncio.get_running_loop()
+        call = _Call(name, keys, args, loop.create_future())
+        if not self._waiting:
+            loop.call_soon(self._flush)
+        self._waiting.append(call)
+        return await call.result
 
-    async def run_each(
-        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]]
-    ) -> list[Any]:
-        """Run one script for several sets of keys, in one pipeline."""
-        async with self._bounded():
-            await self._redis.script_load(self._sources[name])
-            pipeline = self._redis.pipeline(transaction=False)
-            for keys, args in calls:
-                pipeline.evalsha(self._digests[name], len(keys), *keys, *args)
-            return list(await pipeline.execute())
+    def _flush(self) -> None:
+        calls, self._waiting = self._waiting, []
+        task = asyncio.create_task(self._execute(calls))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _execute(self, calls: list[_Call]) -> None:
+        """Run scripts in one pipeline, and hand each caller what became of its own."""
+        results: Sequence[Any]
+        try:
+            async with self._bounded():
+                results = await self._pipeline(calls)
+                if any(isinstance(result, NoScriptError) for result in results):
+                    for name in {call.name for call in calls}:
+                        await self._redis.script_load(self._sources[name])
+                    results = await self._pipeline(calls)
+        except Unavailable as error:
+            results = [error.__cause__] * len(calls)
+        for call, result in zip(calls, results, strict=True):
+            if call.result.done():  # its caller has left
+                continue
+            if isinstance(result, Exception):
+                absence = Unavailable(self._service)
+                absence.__cause__ = result
+                call.result.set_exception(absence)
+            else:
+                call.result.set_result(result)
+
+    async def _pipeline(self, calls: list[_Call]) -> Sequence[Any]:
+        """The scripts' replies; one that failed has its error in its place.
+
+        Running all of them again after one was missing repeats those that ran: they allow for it.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(self._digests[call.name], len(call.keys), *call.keys, *call.args)
+        return list(await pipeline.execute(raise_on_error=False))
 
     async def hash_field(self, key: str, field: str) -> bytes | None:
         """One field of a hash."""
