@@ -107,14 +107,14 @@ class Tools:
 
     @contextmanager
     def forwarded(self, namespace: str, service: str, port: int) -> Iterator[str]:
-        """Forward a local port to a Service; the context's value is its ``http://`` address.
+        """Forward a local port to a Service, or to ``pod/NAME``; yields its ``http://`` address.
 
         Raises:
             RuntimeError: kubectl could not forward; the message holds what it printed.
         """
         words = [
             str(self.bin / "kubectl"), "port-forward", f"--namespace={namespace}",
-            f"service/{service}", f":{port}",
+            service if "/" in service else f"service/{service}", f":{port}",
         ]  # fmt: skip
         with subprocess.Popen(
             words,

@@ -85,12 +85,16 @@ class Team:
         }
         self.tools.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
 
-    def app(self, name: str) -> App:
-        """The application of a tenant, once it is Ready."""
+    def wait(self, name: str) -> None:
+        """Wait until a tenant is Ready."""
         self.tools.kubectl(
             "wait", "--for=condition=Ready", f"ragtenant/{name}", f"--namespace={self.namespace}",
             f"--timeout={READY_SECONDS}s",
         )  # fmt: skip
+
+    def app(self, name: str) -> App:
+        """The application of a tenant, once it is Ready."""
+        self.wait(name)
         made = self.tools.get("ragtenant", self.namespace, name)
         secret = self.tools.secret(self.namespace, made["status"]["apiKeys"][0]["secretName"])
         return App(
