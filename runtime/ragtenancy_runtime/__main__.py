@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -80,6 +81,9 @@ async def serve(settings: Settings) -> None:
         if kube is not None:
             stack.push_async_callback(kube.close)
         runtime = await stack.enter_async_context(app.run(settings, kube))
+        # What was imported lives as long as the process: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
         api = _server(runtime.api, settings, settings.api_port)
         internal = _server(runtime.internal, settings, settings.internal_port)
         async with asyncio.TaskGroup() as servers:

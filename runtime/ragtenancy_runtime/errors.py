@@ -100,3 +100,7 @@ class UpstreamFailed(RequestError):
         super().__init__("The model broke off its answer.", code="upstream_failed")
         self.reason = reason
         """For the log, not for the client."""
+
+    def __repr__(self) -> str:
+        """As the log shows it."""
+        return f"UpstreamFailed({self.reason!r})"

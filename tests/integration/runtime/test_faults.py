@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.fakes.manifests import binding_manifest
 from tests.fakes.openai import FakeOpenAI
@@ -95,6 +97,50 @@ async def test_bad_input_is_an_openai_error_that_names_the_field(
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["param"] == param
     assert error["type"] == "invalid_request_error"
+
+
+ODD: list[tuple[str, dict[str, Any]]] = [
+    (DOCUMENTS, {"id": "null\u2028 é 漢 ?#%&=+", "text": "a\x00b\u202e\ufffe"}),
+    (DOCUMENTS, {"id": "x" * 256, "text": "x" * 5000, "title": "\u0000", "metadata": {"": None}}),
+    (DOCUMENTS, {"id": "..", "text": "\n".join("#" * 7 + " x" for _ in range(500))}),
+    (DOCUMENTS, {"text": "```\n" * 300, "metadata": {"n": 1e308, "i": 10**30}}),
+    (DOCUMENTS, {"text": "\u00a0\u2003 x"}),
+    (SEARCH, {"query": "\x00"}),
+    (SEARCH, {"query": '* AND (\\" OR'}),
+    (SEARCH, {"query": "w " * 10_000, "top_k": 100}),
+    (CHAT, ask("\x00\u202e")),
+    (CHAT, ask("", rag={})),
+    (CHAT, ask("{{ 7*7 }} {% raise %} <|im_end|>", seed=-(2**63), stop=[])),
+    (CHAT, {"model": "default", "messages": [{"role": "assistant", "content": "x"}]}),
+    (
+        CHAT,
+        {"model": "default", "messages": [{"role": "tool", "content": "x", "tool_call_id": ""}]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), ODD)
+async def test_odd_input_is_answered(
+    pod: Pod, http: aiohttp.ClientSession, upstream: FakeOpenAI, path: str, body: dict[str, Any]
+) -> None:
+    async with http.post(f"{pod.url}{path}", json=body, headers=auth("beta")) as response:
+        assert response.status in (200, 201), await response.text()
+        answer = await response.json()
+    if path == DOCUMENTS:
+        url = f"{pod.url}{DOCUMENTS}/{quote(answer['id'], safe='')}"
+        if answer["id"] == "..":  # an HTTP client resolves it away
+            return
+        async with http.get(URL(url, encoded=True), headers=auth("beta")) as response:
+            assert response.status == 200
+            assert (await response.json())["metadata"] == body.get("metadata", {})
+
+
+async def test_json_that_is_nested_without_end_is_refused(
+    pod: Pod, http: aiohttp.ClientSession
+) -> None:
+    data = b'{"text": "x", "metadata": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+    async with http.post(f"{pod.url}{DOCUMENTS}", data=data, headers=auth("beta")) as response:
+        assert response.status == 400
 
 
 async def test_every_wrong_key_gets_the_same_answer(pod: Pod, http: aiohttp.ClientSession) -> None:
