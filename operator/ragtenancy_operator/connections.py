@@ -9,7 +9,7 @@ import aiohttp
 from ragtenancy_api import wiring
 from ragtenancy_operator.children import api, weaviate
 from ragtenancy_operator.children.base import Context
-from ragtenancy_operator.errors import Refused, Retry
+from ragtenancy_operator.errors import Refused, Retry, why
 from ragtenancy_operator.kube import Kube
 from ragtenancy_operator.names import collections
 from ragtenancy_operator.weaviate import TenantBatches, Weaviate
@@ -93,9 +93,7 @@ class Connections:
             async with self._session.get(f"{url}/models", headers=headers, timeout=timeout) as got:
                 status = got.status
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Refused(
-                "Unreachable", f"{url} does not answer: {type(error).__name__}"
-            ) from error
+            raise Retry(f"{url} does not answer ({why(error)})") from error
         if status in (401, 403):
             raise Refused("Credentials", f"{url} refuses the API key (HTTP {status})")
         if status >= 500:

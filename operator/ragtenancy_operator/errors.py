@@ -19,6 +19,13 @@ class Refused(Exception):
         self.message = message
 
 
+def why(error: BaseException) -> str:
+    """Why a connection failed, in words for a person."""
+    cause = getattr(error, "os_error", None) or error.__cause__ or error
+    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return "no answer in time" if isinstance(error, TimeoutError) else text
+
+
 class KubeError(Retry):
     """An answer of the API server that is not a success.
 

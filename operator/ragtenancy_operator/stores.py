@@ -38,7 +38,7 @@ async def ping(url: str) -> None:
     except AuthenticationError as error:
         raise Refused("RedisCredentials", "Redis refuses the user or password") from error
     except (RedisError, OSError, TimeoutError) as error:
-        raise Retry(f"Redis does not answer: {type(error).__name__}") from error
+        raise Retry(f"Redis does not answer ({type(error).__name__})") from error
 
 
 async def purge(url: str, uid: str, *, which: str) -> None:

@@ -12,7 +12,7 @@ import aiohttp
 
 from ragtenancy_api.deployment import Collection
 from ragtenancy_api.wiring import CHUNK_PROPERTIES, DOCUMENT_PROPERTIES, Property
-from ragtenancy_operator.errors import Refused, Retry
+from ragtenancy_operator.errors import Refused, Retry, why
 
 BATCH: Final = 1000
 """Tenants in one request: one raft entry each."""
@@ -90,7 +90,7 @@ class Weaviate:
             ) as response:
                 answer = await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Retry(f"Weaviate does not answer at {self._url}: {error!r}") from error
+            raise Retry(f"Weaviate does not answer at {self._url} ({why(error)})") from error
         if response.status in (401, 403):
             raise Refused(
                 "WeaviateCredentials",

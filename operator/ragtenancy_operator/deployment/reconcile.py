@@ -184,17 +184,22 @@ class DeploymentReconciler:
             for binding in bindings:
                 services.queue.wake(key_of(binding))
             return _RECHECK_SECONDS
+        home = services.store.get("Namespace", "", key.namespace)
+        leaving = home is not None and home["metadata"].get("deletionTimestamp")
         try:
             context = context_of(services, raw)
             if context.deployment.spec.vector_store.weaviate.external:
                 connection = await services.connections.vector_store(context)
                 for collection in names.collections(uid_of(raw)):
                     await connection.client.delete_collection(collection)
-        except Refused as refusal:
-            # What cannot be reached any more must not keep the object for ever.
-            await services.events.post(
-                raw, "Warning", "CollectionsLeft", f"collections were left behind: {refusal}"
-            )
+        except (Refused, Retry) as error:
+            text = f"its collections in Weaviate cannot be deleted: {error}"
+            if not leaving and isinstance(error, Retry):
+                await services.events.post(raw, "Warning", "DeletionWaits", text)
+                raise
+            # What cannot be reached any more must not keep the object, or its namespace, for ever.
+            if not leaving:
+                await services.events.post(raw, "Warning", "CollectionsLeft", text)
         services.connections.forget(uid_of(raw))
         self._told.pop(uid_of(raw), None)
         services.events.forget(uid_of(raw))
