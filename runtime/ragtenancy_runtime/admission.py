@@ -34,6 +34,8 @@ RECORD_MS: Final = 3_600_000
 """How long a request's id is remembered: a settlement repeated after that would count twice."""
 LEDGER_S: Final = 400 * 86_400
 """How long a day stays in the ledger: a year and what a late invoice needs."""
+DRAIN_S: Final = 10.0
+DRAIN_S: Final = 20.0
 
 _log = logging.getLogger(__name__)
 
@@ -219,10 +221,19 @@ class Admission:
             if lost:
                 _log.warning("leases were lost before they were extended: %d", len(lost))
 
-    async def drain(self) -> None:
-        """Wait until every settlement is confirmed."""
-        while self._settling:
-            await asyncio.wait(self._settling)
+    async def drain(self, patience_s: float = DRAIN_S) -> None:
+        """Wait until every settlement is confirmed.
+
+        A Redis that stays away must not keep the pod from ending: its reservations then stay spent,
+        and its leases run out.
+        """
+        if not self._settling:
+            return
+        _, unconfirmed = await asyncio.wait(self._settling, timeout=patience_s)
+        for task in unconfirmed:
+            task.cancel()
+        if unconfirmed:
+            _log.error("settlements that were never confirmed: %d", len(unconfirmed))
 
     async def usage(self, uid: str) -> dict[int, dict[str, int]]:
         """The ledger: what was used, by kind, on each day since 1970."""

@@ -51,12 +51,20 @@ class DeploymentReconciler:
         except Refused as refusal:
             await self._refuse(raw, refusal)
             return None
-        await self._make_secrets(context)
-        observed = observe(services, raw)
-        await self._apply(observed)
-        await self._check(observed)
+        if not self._leaving(key.namespace):
+            await self._make_secrets(context)
+            observed = observe(services, raw)
+            await self._apply(observed)
+            await self._check(observed)
+        else:
+            # nothing can be made here any more, and what is deleted is not to come back
+            observed = observe(services, raw)
         await self._report(observed)
         return self._next(observed)
+
+    def _leaving(self, namespace: str) -> bool:
+        home = self._services.store.get("Namespace", "", namespace)
+        return home is not None and "deletionTimestamp" in home["metadata"]
 
     async def _refuse(self, raw: Manifest, refusal: Refused) -> None:
         generation = raw["metadata"].get("generation", 0)
@@ -184,8 +192,7 @@ class DeploymentReconciler:
             for binding in bindings:
                 services.queue.wake(key_of(binding))
             return _RECHECK_SECONDS
-        home = services.store.get("Namespace", "", key.namespace)
-        leaving = home is not None and home["metadata"].get("deletionTimestamp")
+        leaving = self._leaving(key.namespace)
         try:
             context = context_of(services, raw)
             if context.deployment.spec.vector_store.weaviate.external:
