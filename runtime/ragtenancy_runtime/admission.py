@@ -35,7 +35,6 @@ RECORD_MS: Final = 3_600_000
 LEDGER_S: Final = 400 * 86_400
 """How long a day stays in the ledger: a year and what a late invoice needs."""
 DRAIN_S: Final = 10.0
-DRAIN_S: Final = 20.0
 
 _log = logging.getLogger(__name__)
 
