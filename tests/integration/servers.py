@@ -84,9 +84,17 @@ class Process:
                 raise RuntimeError(f"{self._name} did not become ready:\n{tail}")
             time.sleep(0.05)
 
+    def terminate(self) -> None:
+        """Ask it to end, as Kubernetes would."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float) -> int:
+        """Its exit status, once it ended."""
+        return self._process.wait(timeout)
+
     def stop(self) -> None:
         """End it, by force when it takes too long."""
-        self._process.send_signal(signal.SIGTERM)
+        self.terminate()
         try:
             self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -300,3 +300,52 @@ async def test_each_dependency_may_go_away_and_come_back(
             weaviate.stop()
             state.stop()
             fake.stop()
+
+
+async def test_a_pod_ends_although_its_redis_stays_away(
+    tmp_path: Path,
+    redis_server: Callable[..., RedisServer],
+    weaviate: WeaviateServer,
+    upstream: FakeOpenAI,
+    http: aiohttp.ClientSession,
+) -> None:
+    state = redis_server()
+    write_tenants(tmp_path / "tenants", upstream, binding_manifest("plain", **TENANTS["plain"]))
+    variables = environment(tmp_path, state, state, weaviate, upstream)
+    pod = Pod.start(tmp_path / "pod", variables, "--tenants", str(tmp_path / "tenants"))
+    upstream.gate.clear()
+    answer = asyncio.create_task(chat(http, pod, "plain", ask("hi")))
+    await eventually(lambda: upstream.running == 1)
+    state.process.kill()
+    upstream.gate.set()
+    assert (await answer)[1].status == 200
+    began = time.monotonic()
+    pod.process.terminate()
+    assert await asyncio.to_thread(pod.process.wait, 30) == 0
+    assert time.monotonic() - began < 20
+
+
+async def test_a_pod_that_is_told_to_stop_finishes_its_streams(
+    home: Path,
+    pods: list[Pod],
+    tmp_path: Path,
+    state_redis: RedisServer,
+    cache_redis: RedisServer,
+    weaviate: WeaviateServer,
+    upstream: FakeOpenAI,
+    http: aiohttp.ClientSession,
+) -> None:
+    variables = environment(tmp_path, state_redis, cache_redis, weaviate, upstream)
+    pod = Pod.start(tmp_path / "pod", variables, "--tenants", str(home / "tenants"))
+    upstream.gate.clear()
+    body = ask("hi", stream=True)
+    async with http.post(f"{pod.url}{CHAT}", json=body, headers=auth("plain")) as response:
+        seen = b""
+        while b"Hello" not in seen:
+            seen += await response.content.readany()
+        pod.process.terminate()
+        await eventually(lambda: not pod.ready())
+        upstream.gate.set()
+        seen += await response.read()
+    assert seen.endswith(b"data: [DONE]\n\n")
+    assert await asyncio.to_thread(pod.process.wait, 30) == 0
