@@ -1,8 +1,8 @@
 """Making one child so: created by POST, updated by server-side apply, only when it differs."""
 
-from typing import Any
+from typing import Any, Final
 
-from ragtenancy_operator.children.base import digest
+from ragtenancy_operator.children.base import digest, quantity
 from ragtenancy_operator.errors import KubeError, Refused, Retry
 from ragtenancy_operator.kube import Kube
 from ragtenancy_operator.names import ANNOTATION_APPLIED, LABEL_TENANT_UID, MANAGER
@@ -17,6 +17,8 @@ from ragtenancy_operator.store import (
     uid_of,
 )
 
+_QUANTITIES: Final = ("limits", "requests")
+
 
 def contains(observed: Any, wanted: Any) -> bool:  # noqa: PLR0911 - one return for each shape
     """Whether all that is wanted is there.
@@ -27,7 +29,10 @@ def contains(observed: Any, wanted: Any) -> bool:  # noqa: PLR0911 - one return 
     if isinstance(wanted, dict):
         if not isinstance(observed, dict):
             return not wanted and observed is None
-        return all(contains(observed.get(name), value) for name, value in wanted.items())
+        return all(
+            (_same_quantities if name in _QUANTITIES else contains)(observed.get(name), value)
+            for name, value in wanted.items()
+        )
     if isinstance(wanted, list):
         if not wanted:
             return not observed
@@ -39,6 +44,19 @@ def contains(observed: Any, wanted: Any) -> bool:  # noqa: PLR0911 - one return 
         return len(observed) == len(wanted) and all(map(contains, observed, wanted))
     # the API server leaves empty values out
     return bool(observed == wanted) or (observed is None and not wanted)
+
+
+def _same_quantities(observed: Any, wanted: Any) -> bool:
+    """Whether amounts are the same, however they are written: 1000m reads back as 1."""
+    if not isinstance(wanted, dict) or not isinstance(observed, dict):
+        return contains(observed, wanted)
+    try:
+        return all(
+            name in observed and quantity(observed[name]) == quantity(amount)
+            for name, amount in wanted.items()
+        )
+    except ValueError:
+        return contains(observed, wanted)
 
 
 def fingerprint(obj: Manifest) -> str:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from ragtenancy_api.deployment import RAGDeployment
@@ -231,6 +233,29 @@ def claim_spec(size: str, storage_class: str | None, mode: str = "ReadWriteOnce"
     if storage_class is not None:
         spec["storageClassName"] = storage_class
     return spec
+
+
+_UNITS: Final = {
+    "m": Decimal("0.001"),
+    "": Decimal(1),
+    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
+
+
+def quantity(text: str | int) -> Decimal:
+    """The value of a Kubernetes quantity, such as ``256Mi`` or ``500m``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(text))
+    try:
+        if found:
+            return Decimal(found[1]) * _UNITS[found[2]]
+    except (KeyError, InvalidOperation) as error:
+        raise ValueError(f"{text!r} is not a quantity, such as 256Mi or 500m") from error
+    raise ValueError(f"{text!r} is not a quantity, such as 256Mi or 500m")
 
 
 def digest(value: Any) -> str:

@@ -3,7 +3,6 @@
 They are apart so that one tenant's cached answers can never turn another's admission away.
 """
 
-from decimal import Decimal
 from typing import Any, Final
 
 from ragtenancy_api.pods import PodSettings
@@ -16,6 +15,7 @@ from ragtenancy_operator.children.base import (
     env,
     manifest,
     pod_template,
+    quantity,
     secret_env,
     selector,
     service,
@@ -25,31 +25,6 @@ from ragtenancy_operator.store import Manifest
 
 PORT: Final = 6379
 _STATE_ARGS: Final = ["--appendonly", "yes", "--appendfsync", "everysec"]
-_UNITS: Final = {
-    "": 1,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
-}
-
-
-def quantity_bytes(quantity: str) -> int:
-    """Bytes of a Kubernetes quantity of memory.
-
-    Raises:
-        ValueError: The unit is not one of memory's.
-    """
-    number = quantity.rstrip("kMGTi")
-    unit = quantity[len(number) :]
-    try:
-        return int(Decimal(number) * _UNITS[unit])
-    except (KeyError, ArithmeticError) as error:
-        raise ValueError(f"{quantity!r} is not an amount of memory, such as 256Mi") from error
 
 
 def _redis(
@@ -125,7 +100,7 @@ def build_cache(context: Context) -> list[Manifest]:
         return []
     component = Component.CACHE
     name = context.child(component)
-    memory = quantity_bytes(settings.max_memory)
+    memory = int(quantity(settings.max_memory))
     args = ["--save", "", "--appendonly", "no"]
     args += ["--maxmemory", str(memory), "--maxmemory-policy", "allkeys-lru"]
     template = _redis(context, component, settings, args)

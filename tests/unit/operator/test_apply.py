@@ -37,6 +37,9 @@ def test_everything_contains_itself(value: Any) -> None:
         (None, {}, True),
         ({}, {"left out by the server": ""}, True),
         ({}, {"a": "x"}, False),
+        ({"limits": {"cpu": "1", "gpu": "1"}}, {"limits": {"cpu": "1000m", "gpu": 1}}, True),
+        ({"limits": {"cpu": "1"}}, {"limits": {"cpu": "1500m"}}, False),
+        ({"requests": {}}, {"requests": {"cpu": "1"}}, False),
     ],
 )
 def test_contains(observed: Any, wanted: Any, same: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ragtenancy_operator.children import api, redis, secrets, vllm, weaviate
-from ragtenancy_operator.children.redis import quantity_bytes
+from ragtenancy_operator.children.base import quantity
 from ragtenancy_operator.deployment import plan
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
@@ -246,10 +246,24 @@ def test_a_recorded_default_image_outlives_a_new_operator() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("256Mi", 256 * 2**20), ("1.5Gi", 3 * 2**29), ("1000", 1000), ("2k", 2000)]
+    ("text", "number"),
+    [
+        ("256Mi", 256 * 2**20),
+        ("1.5Gi", 3 * 2**29),
+        ("1000", 1000),
+        (2, 2),
+        ("1000m", 1),
+        ("2k", 2000),
+    ],
 )
-def test_memory_quantities(text: str, number: int) -> None:
-    assert quantity_bytes(text) == number
+def test_quantities(text: str | int, number: int) -> None:
+    assert quantity(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "Mi", "1.2.3", "1Zi", "-1"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a quantity"):
+        quantity(text)
 
 
 def test_builders_are_pure() -> None:
