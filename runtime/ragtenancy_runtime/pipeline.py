@@ -5,81 +5,42 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from ragtenancy_api.deployment import RAGDeploymentSpec
 from ragtenancy_api.meta import parse_duration
-from ragtenancy_runtime.admission import Admission, Grant, Usage
+from ragtenancy_runtime.admission import Admission, Usage
 from ragtenancy_runtime.cache.exact import CachedAnswer, ExactCache
-from ragtenancy_runtime.errors import RateLimited, RateLimits, RequestError, UpstreamFailed
-from ragtenancy_runtime.plan import Plan, Prompt, Question, make_plan, make_prompt
+from ragtenancy_runtime.errors import RateLimited, UpstreamFailed
+from ragtenancy_runtime.plan import Plan, Question, make_plan, make_prompt
 from ragtenancy_runtime.ports import AnswerStream, ChatTokenizer, Generator
+from ragtenancy_runtime.prompt import text_of
 from ragtenancy_runtime.relay import Answer
 from ragtenancy_runtime.retrieval.search import Search, first_tokens, sources_of
 from ragtenancy_runtime.tenants import Directory, Tenant
 from ragtenancy_runtime.tokens import Tokenizers
+from ragtenancy_runtime.turn import Turn
+
+LONG_CHARACTERS: Final = 16_384
+"""From this length on, counting tokens (about a millisecond per 1,000 of them) would keep other
+requests waiting."""
+
+_T = TypeVar("_T")
+
+
+async def _aside(question: Question, decide: Callable[[], _T]) -> _T:
+    """Decide something that counts a question's tokens; a long one's in a thread."""
+    if sum(len(text_of(message)) for message in question.messages) < LONG_CHARACTERS:
+        return decide()
+    return await asyncio.to_thread(decide)
 
 
 def cache_salt(secret: bytes, uid: str) -> str:
     """The salt that keeps one tenant's prefix cache on the GPU apart from another's."""
     return hmac.new(secret, uid.encode(), hashlib.sha256).hexdigest()
-
-
-@dataclass(slots=True)
-class Turn:
-    """One question on its way: admitted, and settled when it ends, however it ends."""
-
-    tenant: Tenant
-    question: Question
-    plan: Plan
-    grant: Grant
-    usage: Usage = field(default_factory=Usage)
-    hit: CachedAnswer | None = None
-    answer: Answer | None = None
-    prompt: Prompt | None = None
-    first_token_at: float | None = None
-    _sent: bool = False
-    """Whether the model was asked: from then on the prompt counts, whatever comes back."""
-
-    @property
-    def cache(self) -> Literal["hit", "miss", "off"]:
-        """What the cache did for this turn."""
-        if self.plan.cache_key is None:
-            return "off"
-        return "miss" if self.hit is None else "hit"
-
-    @property
-    def limits(self) -> RateLimits:
-        """Where the tenant's limits stood at admission."""
-        return self.grant.limits
-
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """The model is being asked: what it may have done counts, unless it says it did nothing."""
-        self._sent = True
-        try:
-            yield
-        except RequestError:
-            self._sent = False
-            raise
-
-    def count(self) -> Usage:
-        """What this turn has used up to now."""
-        answer, prompt = self.answer, self.prompt
-        if answer is None or prompt is None or not self._sent:
-            return self.usage
-        counted = answer.usage or {}
-        self.usage.prompt = int(counted.get("prompt_tokens") or prompt.tokens)
-        details = counted.get("prompt_tokens_details") or {}
-        self.usage.cached = int(details.get("cached_tokens") or 0)
-        self.usage.completion = answer.completion_tokens
-        if answer.usage is None and not self.question.stream:
-            # Nobody waited for the answer, and its length is unknown: all that it was allowed.
-            self.usage.completion = prompt.max_tokens * self.question.choices
-        return self.usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +66,7 @@ class Pipeline:
         """
         deployment = self.directory.deployment
         tokenizer = self.tokenizers.generation(deployment.generation.model)
-        plan = make_plan(tenant, deployment, question, tokenizer)
+        plan = await _aside(question, lambda: make_plan(tenant, deployment, question, tokenizer))
         turn = await self._admit(tenant, question, plan, request_id)
         try:
             if turn.hit is None:
@@ -149,22 +110,19 @@ class Pipeline:
         sources = None
         if turn.plan.query is not None:
             embedding = deployment.embedding
-            query = first_tokens(
-                turn.plan.query,
-                embedding.max_input_tokens,
-                self.tokenizers.embedding(embedding.model),
+            asked, tokenize = turn.plan.query, self.tokenizers.embedding(embedding.model)
+            query = await _aside(
+                turn.question, lambda: first_tokens(asked, embedding.max_input_tokens, tokenize)
             )
             found = await self.search.find(
                 turn.tenant.placement, turn.plan.mode, embedding.model, query, turn.plan.top_k
             )
             turn.usage.embedding = found.embedding_tokens
             sources = sources_of(found)
-        turn.prompt = make_prompt(
-            turn.plan,
+        system_prompt = turn.tenant.settings.generation.system_prompt
+        turn.prompt = await _aside(
             turn.question,
-            turn.tenant.settings.generation.system_prompt,
-            sources,
-            tokenizer,
+            lambda: make_prompt(turn.plan, turn.question, system_prompt, sources, tokenizer),
         )
         turn.answer = Answer(
             request_id=turn.grant.request_id,

@@ -26,7 +26,8 @@ def session(api_key: str | None) -> aiohttp.ClientSession:
         headers["authorization"] = f"Bearer {api_key}"
     return aiohttp.ClientSession(
         headers=headers,
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+        # vLLM closes what was idle for 5 s: a connection must not be taken up in that moment.
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
         timeout=aiohttp.ClientTimeout(
             total=None, connect=CONNECT_S, sock_connect=CONNECT_S, sock_read=SILENCE_S
         ),

@@ -13,7 +13,7 @@ from ragtenancy_runtime.http import sse
 from ragtenancy_runtime.http.call import Call, ClientGone
 from ragtenancy_runtime.http.errors import headers_of, internal_error, response_of
 from ragtenancy_runtime.metrics import Metrics
-from ragtenancy_runtime.pipeline import Turn
+from ragtenancy_runtime.turn import Turn
 
 CLIENT_CLOSED: Final = 499
 """nginx's code, in logs and metrics only: the client went away before its answer."""

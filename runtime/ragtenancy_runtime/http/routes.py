@@ -22,10 +22,11 @@ from ragtenancy_runtime.http.payloads import (
     parse,
 )
 from ragtenancy_runtime.ingest.documents import Documents, EmbeddingPlan, NewDocument
-from ragtenancy_runtime.pipeline import Pipeline, Turn
+from ragtenancy_runtime.pipeline import Pipeline
 from ragtenancy_runtime.ports import Document
 from ragtenancy_runtime.retrieval.search import first_tokens, result_of
 from ragtenancy_runtime.tenants import Directory
+from ragtenancy_runtime.turn import Turn
 
 MODEL_ALIAS: Final = "default"
 CHAT_BODY_BYTES: Final = 8_388_608
