@@ -114,6 +114,16 @@ class Kube:
             raise Retry(f"the API server answered {method} {path} with no object")
         return answer
 
+    async def served(self, version: str) -> set[str]:
+        """Plurals of the resources that the API server serves in a group version."""
+        try:
+            answer = await self._request("GET", f"/apis/{version}")
+        except KubeError as error:
+            if error.not_found:
+                return set()
+            raise
+        return {resource["name"] for resource in answer["resources"]}
+
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         """Read one object."""
         return await self._request("GET", _path(kind, namespace, name))

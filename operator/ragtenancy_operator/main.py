@@ -12,11 +12,12 @@ from typing import Any, Final
 import aiohttp
 import kopf
 
-from ragtenancy_api.meta import GROUP, VERSION
+from ragtenancy_api.meta import API_VERSION
 from ragtenancy_operator.apply import Applier
 from ragtenancy_operator.binding.reconcile import BindingReconciler
 from ragtenancy_operator.connections import Connections
 from ragtenancy_operator.deployment.reconcile import DeploymentReconciler
+from ragtenancy_operator.errors import Retry
 from ragtenancy_operator.events import Events
 from ragtenancy_operator.kube import PLURALS, Kube
 from ragtenancy_operator.lease import Lease
@@ -48,6 +49,7 @@ CHILDREN: Final = (
 )
 """Watched only where they carry our label: the selection is made by the API server."""
 _LIST_CHUNK: Final = 500
+_CRD_SECONDS: Final = 1.0
 
 
 class Operator:
@@ -96,7 +98,7 @@ class Operator:
                 kube, self.settings.namespace, self.settings.identity, self.settings.lease_seconds
             )
             async with asyncio.TaskGroup() as group:
-                watching = group.create_task(self._watch(), name="kopf")
+                watching = group.create_task(self._watch(kube), name="kopf")
                 leading = group.create_task(self._lead(services, lease), name="lead")
                 await self.stopping.wait()
                 leading.cancel()
@@ -134,7 +136,25 @@ class Operator:
                     for key in wakes(self.store, obj):
                         self.queue.wake(key)
 
-    async def _watch(self) -> None:
+    async def _kinds(self, kube: Kube) -> None:
+        """Wait until the API server serves our kinds: kopf looks for them once, at its start."""
+        wanted = {PLURALS[kind][1] for kind in OURS}
+        said = False
+        while True:
+            try:
+                missing = wanted - await kube.served(API_VERSION)
+            except Retry as error:
+                _log.warning("%s", error)
+            else:
+                if not missing:
+                    return
+                if not said:
+                    _log.warning("waiting for the CRDs of %s", ", ".join(sorted(missing)))
+                said = True
+            await asyncio.sleep(_CRD_SECONDS)
+
+    async def _watch(self, kube: Kube) -> None:
+        await self._kinds(kube)
         namespaces = self.settings.watch_namespaces
         await kopf.operator(
             registry=self._registry(),
@@ -189,6 +209,3 @@ def _kopf_settings() -> kopf.OperatorSettings:
         group, _, number = version.rpartition("/")
         settings.watching.label_selectors[group, number, plural] = f"{LABEL_MANAGED_BY}={MANAGER}"
     return settings
-
-
-__all__ = ["CHILDREN", "GROUP", "OURS", "VERSION", "Operator"]
