@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from random import Random
 from uuid import uuid4
 
 import aiohttp
@@ -124,6 +125,35 @@ async def test_tokens_are_reserved_and_what_was_not_used_comes_back(
     assert isinstance(await attempt(admission, uid, quotas, 800), Grant)
     denied = await attempt(admission, uid, quotas, 100)
     assert isinstance(denied, RateLimited)
+
+
+async def test_tokens_used_in_any_window_never_pass_burst_and_rate(
+    admissions: list[Admission], uid: str
+) -> None:
+    limit, rate = 6000, 100.0
+    quotas, dice = Quotas(tokens_per_minute=limit), Random(7)
+    began = time.monotonic()
+    used: list[tuple[float, int]] = []
+
+    async def client(at: int) -> None:
+        admission = admissions[at % 4]
+        while time.monotonic() - began < 1.5:
+            sent, cost = time.monotonic(), dice.randint(20, 400)
+            grant = await attempt(admission, uid, quotas, cost)
+            if isinstance(grant, Grant):
+                actual = dice.randint(0, cost)
+                used.append((sent, actual))
+                await asyncio.sleep(dice.random() / 20)
+                admission.settle(grant, Usage(prompt=actual))
+
+    await asyncio.gather(*(client(at) for at in range(32)))
+    used.sort()
+    for first in range(len(used)):
+        total = 0
+        for sent, actual in used[first:]:
+            total += actual
+            assert total <= limit + rate * (sent - used[first][0] + 0.2)
+    assert sum(actual for _, actual in used) >= 0.9 * limit
 
 
 async def test_a_refund_never_lets_a_window_pass_its_bound(
