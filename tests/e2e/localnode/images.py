@@ -124,7 +124,11 @@ def third_party() -> list[Image]:
             VLLM,
             (base, read_layer(_VLLM_LAYER.path)),
             ("vllm", "serve"),
-            env=(f"PYTHONPATH={_MODEL_CACHE}/.packages",),
+            env=(
+                f"PYTHONPATH={_MODEL_CACHE}/.packages",
+                # there is no compiler in the image: logprobs with n > 1 would end the engine
+                "TORCHDYNAMO_DISABLE=1",
+            ),
             workdir="/vllm-workspace",
         ),
     ]
