@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ragtenancy_api.meta import Condition
+from ragtenancy_operator.errors import Refused
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -46,6 +47,15 @@ def sum_up(verdicts: Sequence[Verdict], ready_message: str) -> Verdict:
         if not verdict.true:
             return no("Ready", verdict.reason, f"{verdict.type}: {verdict.message}")
     return yes("Ready", "Ready", ready_message)
+
+
+def refused(refusal: Refused) -> list[Verdict]:
+    """The conditions of an object that is not acted on at all."""
+    return [
+        no("Accepted", refusal.reason, refusal.message),
+        no("Ready", refusal.reason, refusal.message),
+        yes("Stalled", refusal.reason, refusal.message),
+    ]
 
 
 def merge(

@@ -1,5 +1,7 @@
 """What can go wrong in a reconcile, by what is to be done about it."""
 
+from pydantic import ValidationError
+
 
 class Retry(Exception):
     """Something that is likely to pass: the reconcile is tried again, later each time."""
@@ -17,6 +19,16 @@ class Refused(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+def invalid_spec(error: ValidationError) -> Refused:
+    """An object that does not fit the models; its values are left out of the message."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    return Refused(
+        "InvalidSpec",
+        f"{path}: {first['msg']}. The CRDs may be of another version than the operator",
+    )
 
 
 def why(error: BaseException) -> str:

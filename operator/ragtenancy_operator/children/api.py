@@ -16,6 +16,7 @@ from ragtenancy_operator.children.base import (
     selector,
     service,
 )
+from ragtenancy_operator.children.workloads import deployment, rolling
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
 
@@ -184,21 +185,12 @@ def build(context: Context) -> list[Manifest]:
         automountServiceAccountToken=True,
         terminationGracePeriodSeconds=630,  # the runtime lets the longest answer end (600 s)
     )
-    deployment = manifest(
+    pods = deployment(
         context,
-        "apps/v1",
-        "Deployment",
-        name,
         component,
-        spec={
-            "replicas": settings.replicas,
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
-            },
-            "selector": {"matchLabels": selector(context, component)},
-            "template": template,
-        },
+        template,
+        replicas=settings.replicas,
+        strategy=rolling(surge=1, unavailable=0),
     )
     budget = manifest(
         context,
@@ -212,4 +204,4 @@ def build(context: Context) -> list[Manifest]:
         },
     )
     front = service(context, name, component, {"http": PORT}, targets={"http": wiring.API_PORT})
-    return [*_access(context), front, budget, deployment]
+    return [*_access(context), front, budget, pods]

@@ -9,17 +9,15 @@ from ragtenancy_api.pods import PodSettings
 from ragtenancy_operator.children import secrets
 from ragtenancy_operator.children.base import (
     Context,
-    claim_spec,
     container,
     empty_dir,
     env,
-    manifest,
     pod_template,
     quantity,
     secret_env,
-    selector,
     service,
 )
+from ragtenancy_operator.children.workloads import deployment, stateful_set
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
 
@@ -65,32 +63,11 @@ def build_state(context: Context) -> list[Manifest]:
     component = Component.STATE
     name = context.child(component)
     args = [*_STATE_ARGS, "--maxmemory-policy", "noeviction"]
-    stateful_set = manifest(
-        context,
-        "apps/v1",
-        "StatefulSet",
-        name,
-        component,
-        spec={
-            "replicas": 1,
-            "serviceName": name,
-            "selector": {"matchLabels": selector(context, component)},
-            "template": _redis(context, component, settings, args),
-            "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": "Delete",
-                "whenScaled": "Retain",
-            },
-            "volumeClaimTemplates": [
-                {
-                    "apiVersion": "v1",
-                    "kind": "PersistentVolumeClaim",
-                    "metadata": {"name": "data"},
-                    "spec": claim_spec(settings.storage.size, settings.storage.storage_class_name),
-                }
-            ],
-        },
-    )
-    return [service(context, name, component, {"redis": PORT}), stateful_set]
+    template = _redis(context, component, settings, args)
+    return [
+        service(context, name, component, {"redis": PORT}),
+        stateful_set(context, component, template, settings.storage, service=name),
+    ]
 
 
 def build_cache(context: Context) -> list[Manifest]:
@@ -106,18 +83,9 @@ def build_cache(context: Context) -> list[Manifest]:
     template = _redis(context, component, settings, args)
     data, _ = empty_dir("data", "/data")
     template["spec"]["volumes"].append(data)
-    deployment = manifest(
-        context,
-        "apps/v1",
-        "Deployment",
-        name,
-        component,
-        spec={
-            "replicas": 1,
-            # never two at once: half of the requests would look in the wrong one
-            "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": selector(context, component)},
-            "template": template,
-        },
-    )
-    return [service(context, name, component, {"redis": PORT}), deployment]
+    # never two at once: half of the requests would look in the wrong one
+    strategy = {"type": "Recreate"}
+    return [
+        service(context, name, component, {"redis": PORT}),
+        deployment(context, component, template, replicas=1, strategy=strategy),
+    ]

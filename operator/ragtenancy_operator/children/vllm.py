@@ -15,9 +15,9 @@ from ragtenancy_operator.children.base import (
     manifest,
     pod_template,
     secret_env,
-    selector,
     service,
 )
+from ragtenancy_operator.children.workloads import deployment, rolling
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
 
@@ -119,24 +119,6 @@ def build(context: Context, component: str) -> list[Manifest]:
         ],
         terminationGracePeriodSeconds=60,
     )
-    deployment = manifest(
-        context,
-        "apps/v1",
-        "Deployment",
-        name,
-        component,
-        spec={
-            "replicas": settings.replicas,
-            # a surge would wait for a GPU that the old pod still holds
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
-            },
-            "progressDeadlineSeconds": 7200,
-            "selector": {"matchLabels": selector(context, component)},
-            "template": template,
-        },
-    )
     wanted = settings.model_cache.persistent_volume_claim
     return [
         manifest(
@@ -148,7 +130,15 @@ def build(context: Context, component: str) -> list[Manifest]:
             spec=claim_spec(wanted.size, wanted.storage_class_name, wanted.access_mode),
         ),
         service(context, name, component, {"http": PORT}),
-        deployment,
+        deployment(
+            context,
+            component,
+            template,
+            replicas=settings.replicas,
+            # a surge would wait for a GPU that the old pod still holds
+            strategy=rolling(surge=0, unavailable=1),
+            progressDeadlineSeconds=7200,
+        ),
     ]
 
 

@@ -9,17 +9,15 @@ from ragtenancy_api import wiring
 from ragtenancy_operator.children import secrets
 from ragtenancy_operator.children.base import (
     Context,
-    claim_spec,
     container,
     empty_dir,
     env,
     http_probe,
-    manifest,
     pod_template,
     secret_env,
-    selector,
     service,
 )
+from ragtenancy_operator.children.workloads import stateful_set
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
 
@@ -106,37 +104,18 @@ def build(context: Context) -> list[Manifest]:
         [scratch],
         terminationGracePeriodSeconds=120,  # it drains HTTP 15 s, gRPC 20 s, and closes up to 60 s
     )
-    stateful_set = manifest(
-        context,
-        "apps/v1",
-        "StatefulSet",
-        name,
-        component,
-        spec={
-            "replicas": 1,
-            "serviceName": headless,
-            "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": selector(context, component)},
-            "template": template,
-            "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": "Delete",
-                "whenScaled": "Retain",
-            },
-            "volumeClaimTemplates": [
-                {
-                    "apiVersion": "v1",
-                    "kind": "PersistentVolumeClaim",
-                    "metadata": {"name": "data"},
-                    "spec": claim_spec(settings.storage.size, settings.storage.storage_class_name),
-                }
-            ],
-        },
-    )
     clients = {"http": HTTP_PORT, "grpc": GRPC_PORT}
     return [
         service(context, headless, component, clients, headless=True),
         service(context, name, component, clients),
-        stateful_set,
+        stateful_set(
+            context,
+            component,
+            template,
+            settings.storage,
+            service=headless,
+            podManagementPolicy="Parallel",
+        ),
     ]
 
 

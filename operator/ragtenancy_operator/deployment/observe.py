@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ragtenancy_api.deployment import RAGDeployment
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.deployment import plan
-from ragtenancy_operator.errors import Refused
+from ragtenancy_operator.errors import invalid_spec
 from ragtenancy_operator.names import LABEL_COMPONENT
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Manifest, labels_of
@@ -41,12 +41,7 @@ def parse(raw: Manifest) -> RAGDeployment:
     try:
         return RAGDeployment.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise Refused(
-            "InvalidSpec",
-            f"{path}: {first['msg']}. The CRDs may be of another version than the operator",
-        ) from error
+        raise invalid_spec(error) from error
 
 
 def credentials(services: Services, namespace: str, name: str) -> dict[str, str]:

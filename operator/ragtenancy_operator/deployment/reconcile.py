@@ -8,7 +8,7 @@ from ragtenancy_api import wiring
 from ragtenancy_operator import names, stores
 from ragtenancy_operator.children import secrets, vllm
 from ragtenancy_operator.children.base import Context, digest
-from ragtenancy_operator.conditions import Verdict, merge, no, yes
+from ragtenancy_operator.conditions import Verdict, merge, refused
 from ragtenancy_operator.deployment import plan, status
 from ragtenancy_operator.deployment.observe import Observed, context_of, observe
 from ragtenancy_operator.errors import Refused, Retry
@@ -68,12 +68,10 @@ class DeploymentReconciler:
 
     async def _refuse(self, raw: Manifest, refusal: Refused) -> None:
         generation = raw["metadata"].get("generation", 0)
-        results = [
-            no("Accepted", refusal.reason, refusal.message),
-            no("Ready", refusal.reason, refusal.message),
-            yes("Stalled", refusal.reason, refusal.message),
-        ]
-        body = {"observedGeneration": generation, "conditions": merge(results, (), generation)}
+        body = {
+            "observedGeneration": generation,
+            "conditions": merge(refused(refusal), (), generation),
+        }
         patched = await self._services.kube.set_status(raw, body)
         if patched:
             self._services.store.put(patched)

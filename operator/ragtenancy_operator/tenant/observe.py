@@ -8,7 +8,7 @@ from ragtenancy_api.binding import RAGBinding
 from ragtenancy_api.tenant import RAGTenant
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.deployment.observe import context_of
-from ragtenancy_operator.errors import Refused
+from ragtenancy_operator.errors import invalid_spec
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Manifest, labels_of
 
@@ -43,12 +43,7 @@ def parse(raw: Manifest) -> RAGTenant:
     try:
         return RAGTenant.model_validate({**raw, "status": {}})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise Refused(
-            "InvalidSpec",
-            f"{path}: {first['msg']}. The CRDs may be of another version than the operator",
-        ) from error
+        raise invalid_spec(error) from error
 
 
 def observe(services: Services, raw: Manifest) -> Observed:

@@ -12,7 +12,7 @@ from ragtenancy_api.tenant import APIKey
 from ragtenancy_operator import names
 from ragtenancy_operator.children import api
 from ragtenancy_operator.children.base import Context
-from ragtenancy_operator.conditions import Verdict, merge, no, sum_up, unknown, yes
+from ragtenancy_operator.conditions import Verdict, merge, no, refused, sum_up, unknown, yes
 from ragtenancy_operator.errors import KubeError, Refused, Retry
 from ragtenancy_operator.names import ENTRY_API_KEY
 from ragtenancy_operator.services import Services
@@ -231,14 +231,9 @@ class TenantReconciler:
 
     async def _refuse(self, raw: Manifest, refusal: Refused) -> None:
         generation = raw["metadata"].get("generation", 0)
-        results = [
-            no("Accepted", refusal.reason, refusal.message),
-            no("Ready", refusal.reason, refusal.message),
-            yes("Stalled", refusal.reason, refusal.message),
-        ]
         body = {
             "observedGeneration": generation,
-            "conditions": merge(results, status.previous(raw), generation),
+            "conditions": merge(refused(refusal), status.previous(raw), generation),
         }
         patched = await self._services.kube.set_status(raw, body)
         if patched:

@@ -1,0 +1,79 @@
+"""The two kinds of workload that components run as."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ragtenancy_api.pods import Storage
+from ragtenancy_operator.children.base import Context, claim_spec, manifest, selector
+from ragtenancy_operator.store import Manifest
+
+
+def deployment(
+    context: Context,
+    component: str,
+    template: Mapping[str, Any],
+    *,
+    replicas: int,
+    strategy: Mapping[str, Any],
+    **spec: Any,
+) -> Manifest:
+    """A Deployment named after its component."""
+    return manifest(
+        context,
+        "apps/v1",
+        "Deployment",
+        context.child(component),
+        component,
+        spec={
+            "replicas": replicas,
+            "strategy": dict(strategy),
+            "selector": {"matchLabels": selector(context, component)},
+            "template": dict(template),
+            **spec,
+        },
+    )
+
+
+def rolling(*, surge: int, unavailable: int) -> dict[str, Any]:
+    """A rolling update's strategy."""
+    return {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+    }
+
+
+def stateful_set(
+    context: Context,
+    component: str,
+    template: Mapping[str, Any],
+    storage: Storage,
+    *,
+    service: str,
+    **spec: Any,
+) -> Manifest:
+    """A StatefulSet of one pod with a volume named data, which goes with it."""
+    data = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data"},
+        "spec": claim_spec(storage.size, storage.storage_class_name),
+    }
+    return manifest(
+        context,
+        "apps/v1",
+        "StatefulSet",
+        context.child(component),
+        component,
+        spec={
+            "replicas": 1,
+            "serviceName": service,
+            "selector": {"matchLabels": selector(context, component)},
+            "template": dict(template),
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Delete",
+                "whenScaled": "Retain",
+            },
+            "volumeClaimTemplates": [data],
+            **spec,
+        },
+    )
