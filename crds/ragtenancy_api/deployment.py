@@ -407,8 +407,8 @@ class RAGDeploymentStatus(OpenModel):
     tenants: TenantCount | None = Field(default=None, description="Tenants of this deployment.")
     images: dict[str, str] | None = Field(
         default=None,
-        description="Default images that were in force when a component was first made; a new "
-        "operator keeps them.",
+        description="Default images that were in force when a component was first made. A new "
+        "operator keeps them, but the API's, which follows the operator.",
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.e2e.localnode import layout, versions
 from tests.e2e.localnode.addons import kubectl, kubectl_path
 from tests.e2e.localnode.shell import run, say
+from tests.e2e.localnode.sources import tag
 
 NAME = "ragtenancy"
 _METRICS_SERVER = (
@@ -75,7 +76,7 @@ class KindCluster:
         """Build the Dockerfiles and load the images."""
         names = []
         for part in ("operator", "runtime"):
-            names.append(f"ghcr.io/ragtenancy/{part}:{versions.PRODUCT}")
+            names.append(f"ghcr.io/ragtenancy/{part}:{tag()}")
             dockerfile = layout.REPO / part / "Dockerfile"
             run("docker", "build", "--file", dockerfile, "--tag", names[-1], layout.REPO)
         self._load(*names)

@@ -28,9 +28,11 @@ def images(deployment: RAGDeployment, defaults: Mapping[str, str]) -> dict[str, 
     """Image by managed component that names none.
 
     What the status recorded when the component was first made stays, so that a new operator does
-    not roll every pod at once.
+    not roll every GPU pod at once. Only the API's image follows the operator's: the two share
+    their wiring.
     """
-    spec, recorded = deployment.spec, deployment.status.images or {}
+    spec, recorded = deployment.spec, dict(deployment.status.images or {})
+    recorded.pop(Component.API, None)
     managed = {
         Component.WEAVIATE: spec.vector_store.weaviate.managed,
         Component.STATE: spec.state.redis.managed,

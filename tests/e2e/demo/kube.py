@@ -16,6 +16,7 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.kind import KindCluster
 from tests.e2e.localnode.layout import REPO
 from tests.e2e.localnode.shell import run
+from tests.e2e.localnode.sources import tag
 
 RELEASE: Final = "ragtenancy"
 NAMESPACE: Final = "ragtenancy-system"
@@ -62,6 +63,8 @@ class Tools:
             self.bin / "helm", "upgrade", "--install", RELEASE, _CHART,
             "--namespace", NAMESPACE, "--create-namespace",
             "--values", _CHART / f"values-{self.flavour}.yaml",
+            "--set", f"image.tag={tag()}",
+            "--set", f"images.runtime=ghcr.io/ragtenancy/runtime:{tag()}",
             "--wait", "--timeout", "5m",
             env=self.environment,
         )  # fmt: skip

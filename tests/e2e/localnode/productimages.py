@@ -18,6 +18,7 @@ from tests.e2e.localnode.layout import REPO
 from tests.e2e.localnode.oci import Image, read_layer, tree, write_layer
 from tests.e2e.localnode.rootfs import ROOTFS
 from tests.e2e.localnode.shell import run
+from tests.e2e.localnode.sources import files, tag
 from tests.e2e.localnode.uv import byte_compile, install, uv
 
 _NOT_SOURCES = ("__pycache__", "*.pyc")
@@ -32,7 +33,7 @@ class Product:
 
     @property
     def name(self) -> str:
-        return f"ghcr.io/ragtenancy/{self.extra}:{versions.PRODUCT}"
+        return f"ghcr.io/ragtenancy/{self.extra}:{tag()}"
 
     @property
     def module(self) -> str:
@@ -102,7 +103,7 @@ def _sources_layer(product: Product) -> Artefact:
     folders = [REPO / source for source in product.sources]
     digest = hashlib.sha256()
     for folder in folders:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+        for path in files(folder):
             digest.update(f"{path.relative_to(REPO)}\0".encode() + path.read_bytes())
 
     def build(out: Path) -> None:

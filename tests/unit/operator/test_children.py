@@ -8,6 +8,7 @@ from ragtenancy_operator.children import api, redis, secrets, vllm, weaviate
 from ragtenancy_operator.children.base import quantity
 from ragtenancy_operator.deployment import plan
 from ragtenancy_operator.names import Component
+from ragtenancy_operator.settings import Settings
 from ragtenancy_operator.store import Manifest
 from tests.unit.builders import context, deployment_spec
 
@@ -243,6 +244,11 @@ def test_a_recorded_default_image_outlives_a_new_operator() -> None:
         if m["kind"] == "StatefulSet"
     }
     assert image == "weaviate:old"
+
+
+def test_the_apis_image_follows_the_operators() -> None:
+    recorded = context(None, images={"api": "runtime:old"})
+    assert recorded.images["api"] == Settings().images["api"]
 
 
 @pytest.mark.parametrize(
