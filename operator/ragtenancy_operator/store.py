@@ -10,7 +10,7 @@ import binascii
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ragtenancy_operator.names import LABEL_DEPLOYMENT, LABEL_DEPLOYMENT_NAMESPACE, LABEL_TENANT_UID
 
@@ -30,6 +30,8 @@ class Key(NamedTuple):
 
 
 Group = tuple[str, ...]
+_GONE_REMEMBERED: Final = 10_000
+"""Uids of deleted objects that are remembered: a reply that is late is so by seconds."""
 
 
 def key_of(obj: Manifest) -> Key:
@@ -98,9 +100,16 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[Key, Manifest] = {}
         self._groups: dict[Group, set[Key]] = defaultdict(set)
+        self._gone: dict[str, None] = {}
 
     def put(self, obj: Manifest) -> bool:
-        """Take in an object unless a newer one is known; says whether it was taken."""
+        """Take in an object unless a newer one is known; says whether it was taken.
+
+        One that was deleted does not come back: the reply to the write that took its last
+        finalizer off may arrive after the event of its end.
+        """
+        if uid_of(obj) in self._gone:
+            return False
         key = key_of(obj)
         known = self._objects.get(key)
         if known is not None and _version(known) >= _version(obj):
@@ -118,6 +127,9 @@ class Store:
 
         A younger object of the same name stays.
         """
+        self._gone[uid_of(obj)] = None
+        if len(self._gone) > _GONE_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
         key = key_of(obj)
         known = self._objects.get(key)
         if known is None or (uid_of(known) != uid_of(obj) and _version(known) > _version(obj)):

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -171,6 +173,28 @@ async def test_a_deleted_tenant_is_gone_from_every_store(
     assert uid not in await weaviate_tenants(world, chunks)
     assert await api.find("Secret", team, "acme-default-rag") is None
     assert await ask(world, key) == 401
+
+
+async def test_the_deployment_counts_the_tenants_that_there_are(
+    world: World,
+    api: Kube,
+    team: str,
+    kubectl: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """Also right after a deletion, whose own reply comes after the watch's last event."""
+    for name in ("a", "b", "c"):
+        await api.create(tenant(team, name))
+    for name in ("a", "b", "c"):
+        await api.delete(await ready(api, team, name))
+    fields = f"spec.deploymentRef.name=main,spec.deploymentRef.namespace={HOME}"
+
+    async def counted() -> bool:
+        """status.tenants.total is the number of tenants"""
+        found = kubectl("get", "ragtenants", "-A", f"--field-selector={fields}", "-o", "name")
+        status = (await api.get("RAGDeployment", HOME, "main"))["status"]
+        return bool(status["tenants"]["total"] == len(found.stdout.split()))
+
+    await until(counted, 10)
 
 
 async def test_a_recreated_tenant_is_another(world: World, api: Kube, team: str) -> None:

@@ -20,6 +20,16 @@ def test_a_late_deletion_of_a_former_object_leaves_the_younger_one() -> None:
     assert store.get("Service", "rag", "a") is not None
 
 
+def test_a_late_reply_does_not_bring_a_deleted_object_back() -> None:
+    """The reply to the patch that takes the last finalizer off, after the event of the end."""
+    store = Store()
+    store.put(obj("RAGTenant", "a", version=5))
+    store.remove(obj("RAGTenant", "a", version=7))
+    assert not store.put(obj("RAGTenant", "a", version=6))
+    assert store.get("RAGTenant", "rag", "a") is None
+    assert store.put(obj("RAGTenant", "a", version=9, uid="made anew"))
+
+
 def test_secrets_are_kept_as_hashes() -> None:
     store = Store()
     value = base64.b64encode(b"secret").decode()
