@@ -24,6 +24,14 @@ from tests.integration.servers import KubeServer, RedisServer, WeaviateServer
 
 
 @pytest.fixture(scope="session")
+def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeServer]:
+    """An API server of their own: the operator acts on every object that it sees."""
+    server = KubeServer.start(tmp_path_factory.mktemp("operator-kube"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def kubectl(kube: KubeServer) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the kubectl of the virtual environment."""
 
