@@ -13,6 +13,7 @@ from tests.e2e.demo.kube import Tools
 from tests.e2e.product.team import Team
 
 _MODELS_SECONDS = 1800.0
+_ROLL_SECONDS = 180.0
 
 
 def say(text: str) -> None:
@@ -36,6 +37,7 @@ class Quickstart:
         tools.install()
         tools.apply_quickstart()
         tools.wait_ready("ragdeployment", "rag", "main", _MODELS_SECONDS, say)
+        tools.wait_current(_ROLL_SECONDS)
         return cls(tools)
 
     @contextmanager

@@ -129,6 +129,7 @@ def _demo(progress: Progress) -> str:
         parts = {name: pages(names) for name, names in _PARTS.items()}
     with progress.doing("deployment", "waiting for RAGDeployment rag/main"):
         tools.wait_ready("ragdeployment", "rag", "main", _MODELS_SECONDS, progress.tell)
+        tools.wait_current(_TENANT_SECONDS)
     with progress.doing("tenants", "waiting for the RAGTenants"):
         for name in parts:
             tools.wait_ready("ragtenant", f"team-{name}", name, _TENANT_SECONDS, progress.tell)

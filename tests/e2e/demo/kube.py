@@ -103,6 +103,24 @@ class Tools:
                 left = _missing(self.get(kind, namespace, name))
                 raise TimeoutError(f"{kind} {namespace}/{name} is not Ready: {left}")
 
+    def wait_current(self, timeout_s: float) -> None:
+        """Wait until the API pods are of the sources that were installed, and no older one is left.
+
+        Raises:
+            TimeoutError: The operator did not roll them in time.
+        """
+        words = ("get", "deployment/main-api", "--namespace=rag")
+        image = "--output=jsonpath={.spec.template.spec.containers[0].image}"
+        deadline = time.monotonic() + timeout_s
+        while not self.kubectl(*words, image).endswith(f":{tag()}"):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the operator did not give the API its new image")
+            time.sleep(_POLL_SECONDS)
+        self.kubectl(
+            "rollout", "status", "deployment/main-api", "--namespace=rag",
+            f"--timeout={timeout_s:.0f}s",
+        )  # fmt: skip
+
     def secret(self, namespace: str, name: str) -> dict[str, str]:
         """A Secret's entries."""
         data = self.get("secret", namespace, name)["data"]

@@ -12,6 +12,7 @@ from tests.e2e.demo.kube import Tools
 from tests.e2e.product.team import Team
 
 _MODELS_SECONDS = 1800
+_ROLL_SECONDS = 180
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,7 @@ def tools(kubeconfig: Path) -> Tools:
     made.install()
     made.apply_quickstart()
     made.wait_ready("ragdeployment", "rag", "main", _MODELS_SECONDS, print)
+    made.wait_current(_ROLL_SECONDS)
     return made
 
 
