@@ -50,6 +50,7 @@ CHILDREN: Final = (
 """Watched only where they carry our label: the selection is made by the API server."""
 _LIST_CHUNK: Final = 500
 _CRD_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 2.0
 
 
 class Operator:
@@ -101,7 +102,11 @@ class Operator:
                 watching = group.create_task(self._watch(kube), name="kopf")
                 leading = group.create_task(self._lead(services, lease), name="lead")
                 await self.stopping.wait()
+                # first the writes and the lease, so that another process can take over
                 leading.cancel()
+                await asyncio.wait([leading])
+                # kopf ends by its flag; a cancellation of its own would wait for its watches
+                await asyncio.wait([watching], timeout=_STOP_SECONDS)
                 watching.cancel()
 
     async def _lead(self, services: Services, lease: Lease) -> None:
@@ -156,15 +161,20 @@ class Operator:
     async def _watch(self, kube: Kube) -> None:
         await self._kinds(kube)
         namespaces = self.settings.watch_namespaces
-        await kopf.operator(
-            registry=self._registry(),
-            settings=_kopf_settings(),
-            # kopf would make one of the user's name, which a pod need not have
-            identity=self.settings.identity,  # type: ignore[arg-type]
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=list(namespaces),
-        )
+        try:
+            await kopf.operator(
+                registry=self._registry(),
+                settings=_kopf_settings(),
+                # kopf would make one of the user's name, which a pod need not have
+                identity=self.settings.identity,  # type: ignore[arg-type]
+                standalone=True,
+                stop_flag=self.stopping,
+                clusterwide=not namespaces,
+                namespaces=list(namespaces),
+            )
+        finally:
+            # kopf takes SIGTERM for itself; and without its watches there is nothing to do here
+            self.stopping.set()
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()

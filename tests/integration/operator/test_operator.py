@@ -11,6 +11,7 @@ from ragtenancy_operator.store import Manifest
 from tests.integration.operator.test_tenants import ask, key_of, ready, reason
 from tests.integration.operator.world import (
     HOME,
+    SYSTEM,
     World,
     condition,
     deployment,
@@ -77,6 +78,14 @@ async def test_a_second_pass_over_unchanged_objects_writes_nothing(
     await quiet(world)
     assert passes(world) >= 3
     assert await writes(world.kube) == before
+
+
+async def test_told_to_stop_it_ends_and_gives_the_lease_back(world: World, api: Kube) -> None:
+    """The next process then need not wait for the lease to run out."""
+    world.operator.stop()
+    lease = await api.get("Lease", SYSTEM, "ragtenancy-operator")
+    assert lease["spec"].get("holderIdentity", "") == ""
+    world.operator.start()
 
 
 async def test_a_child_deleted_by_hand_is_back_in_five_seconds(world: World, api: Kube) -> None:
