@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 
 from ragtenancy_operator.lease import Lost
@@ -15,9 +14,7 @@ _log = logging.getLogger("ragtenancy_operator")
 
 async def _run(settings: Settings) -> None:
     operator = Operator(settings)
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, operator.stopping.set)
+    operator.take_signals()
     await operator.run()
 
 

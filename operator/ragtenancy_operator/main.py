@@ -7,6 +7,7 @@ finalizers, annotations, daemons or timers of its.
 import asyncio
 import contextlib
 import logging
+import signal
 from typing import Any, Final
 
 import aiohttp
@@ -76,6 +77,12 @@ class Operator:
         for key in wakes(self.store, obj):
             self.queue.wake(key)
 
+    def take_signals(self) -> None:
+        """Stop in order on SIGTERM and SIGINT."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self.stopping.set)
+
     async def run(self) -> None:
         """Watch, lead, and work until told to stop or the lease is lost."""
         async with contextlib.AsyncExitStack() as stack:
@@ -141,6 +148,11 @@ class Operator:
                     for key in wakes(self.store, obj):
                         self.queue.wake(key)
 
+    async def _take_signals_after(self, started: asyncio.Event) -> None:
+        await started.wait()
+        self.take_signals()
+        _log.info("watching")
+
     async def _kinds(self, kube: Kube) -> None:
         """Wait until the API server serves our kinds: kopf looks for them once, at its start."""
         wanted = {PLURALS[kind][1] for kind in OURS}
@@ -161,6 +173,9 @@ class Operator:
     async def _watch(self, kube: Kube) -> None:
         await self._kinds(kube)
         namespaces = self.settings.watch_namespaces
+        started = asyncio.Event()
+        # kopf takes the signals for itself when it starts, and then only ends its watches
+        signals = asyncio.create_task(self._take_signals_after(started), name="signals")
         try:
             await kopf.operator(
                 registry=self._registry(),
@@ -169,11 +184,13 @@ class Operator:
                 identity=self.settings.identity,  # type: ignore[arg-type]
                 standalone=True,
                 stop_flag=self.stopping,
+                ready_flag=started,
                 clusterwide=not namespaces,
                 namespaces=list(namespaces),
             )
         finally:
-            # kopf takes SIGTERM for itself; and without its watches there is nothing to do here
+            signals.cancel()
+            # without its watches there is nothing to do here
             self.stopping.set()
 
     def _registry(self) -> kopf.OperatorRegistry:
