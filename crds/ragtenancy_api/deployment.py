@@ -293,6 +293,15 @@ class State(Model):
 class ManagedCacheRedis(PodSettings):
     """A Redis that keeps nothing on disk and evicts what is least recently used."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "quantity(self.maxMemory).compareTo(quantity('1Mi')) >= 0",
+                "maxMemory must be 1Mi or more: write 256Mi, not 256m",
+            )
+        )
+    )
+
     max_memory: Quantity = Field(
         default="256Mi", description="Memory for cached answers; beyond it the oldest are evicted."
     )

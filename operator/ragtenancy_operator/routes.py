@@ -10,12 +10,7 @@ from ragtenancy_operator.names import (
     Component,
 )
 from ragtenancy_operator.served import pod_ready
-from ragtenancy_operator.store import Key, Manifest, Store, key_of, labels_of
-
-
-def _is_ready(tenant: Manifest) -> bool:
-    conditions = tenant.get("status", {}).get("conditions") or ()
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+from ragtenancy_operator.store import Key, Manifest, Store, holds, key_of, labels_of
 
 
 def wakes(store: Store, obj: Manifest) -> Iterator[Key]:
@@ -37,5 +32,5 @@ def wakes(store: Store, obj: Manifest) -> Iterator[Key]:
         yield Key("RAGDeployment", namespace, deployment)
         if kind == "Pod" and labels.get(LABEL_COMPONENT) == Component.API and pod_ready(obj):
             for tenant in store.tenants_of(namespace, deployment):
-                if not _is_ready(tenant):
+                if not holds(tenant, "Ready"):
                     yield key_of(tenant)

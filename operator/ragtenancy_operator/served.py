@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ragtenancy_api.wiring import INTERNAL_PORT, WATCH_PATH, WatchProgress
 from ragtenancy_operator.names import LABEL_COMPONENT, Component
-from ragtenancy_operator.store import Key, Manifest, Store, labels_of
+from ragtenancy_operator.store import Key, Manifest, Store, holds, labels_of
 from ragtenancy_operator.workqueue import WorkQueue
 
 _log = logging.getLogger(__name__)
@@ -26,10 +26,7 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=2)
 
 def pod_ready(pod: Manifest) -> bool:
     """Whether a pod is Ready and not on its way out."""
-    if pod["metadata"].get("deletionTimestamp"):
-        return False
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return "deletionTimestamp" not in pod["metadata"] and holds(pod, "Ready")
 
 
 class Served:

@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from ragtenancy_operator.names import LABEL_DEPLOYMENT, LABEL_DEPLOYMENT_NAMESPACE, LABEL_TENANT_UID
@@ -53,6 +53,12 @@ def labels_of(obj: Manifest) -> dict[str, str]:
 def annotations_of(obj: Manifest) -> dict[str, str]:
     """The annotations of an object."""
     return obj["metadata"].get("annotations") or {}
+
+
+def holds(obj: Manifest, condition: str) -> bool:
+    """Whether a condition of an object is True, as its status says."""
+    conditions = obj.get("status", {}).get("conditions") or ()
+    return any(c.get("type") == condition and c.get("status") == "True" for c in conditions)
 
 
 def sha256_of(value: str) -> str:
@@ -178,8 +184,3 @@ class Store:
 
     def __len__(self) -> int:
         return len(self._objects)
-
-
-def keys(objects: Iterable[Manifest]) -> list[Key]:
-    """The keys of objects."""
-    return [key_of(obj) for obj in objects]

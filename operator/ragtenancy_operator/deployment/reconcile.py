@@ -14,7 +14,7 @@ from ragtenancy_operator.deployment.observe import Observed, context_of, observe
 from ragtenancy_operator.errors import Refused, Retry
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.services import Services
-from ragtenancy_operator.store import Key, Manifest, annotations_of, key_of, uid_of
+from ragtenancy_operator.store import Key, Manifest, annotations_of, holds, key_of, uid_of
 
 _log = logging.getLogger(__name__)
 _RECHECK_SECONDS: Final = 5.0
@@ -52,8 +52,9 @@ class DeploymentReconciler:
             await self._refuse(raw, refusal)
             return None
         if not self._leaving(key.namespace):
-            await self._make_secrets(context)
+            refusals = await self._make_secrets(context)
             observed = observe(services, raw)
+            observed.failures.update(refusals)
             await self._apply(observed)
             await self._check(observed)
         else:
@@ -76,16 +77,23 @@ class DeploymentReconciler:
         if patched:
             self._services.store.put(patched)
 
-    async def _make_secrets(self, context: Context) -> None:
-        store = self._services.store
-        for name in secrets.wanted(context):
+    async def _make_secrets(self, context: Context) -> dict[str, Refused]:
+        """Have the credentials; what is in their way, by component."""
+        store, refusals = self._services.store, {}
+        for name, component in secrets.wanted(context).items():
             if store.get("Secret", context.namespace, name) is None:
-                await self._services.applier.create(secrets.generate(context, name))
+                try:
+                    await self._services.applier.create(secrets.generate(context, name))
+                except Refused as refusal:
+                    refusals[component] = refusal
+        return refusals
 
     async def _apply(self, observed: Observed) -> None:
         services, context = self._services, observed.context
         wanted = plan.wanted(context)
         for component, manifests in wanted.items():
+            if component in observed.failures:
+                continue  # its pods would start with somebody else's credentials
             try:
                 for manifest in manifests:
                     await services.applier.ensure(manifest)
@@ -142,7 +150,7 @@ class DeploymentReconciler:
         results = status.verdicts(context, status.workloads(children, context), observed.failures)
         uids = {uid_of(tenant) for tenant in observed.tenants}
         uids |= {binding["metadata"]["name"] for binding in observed.bindings}
-        ready = sum(_is_ready(tenant) for tenant in observed.tenants)
+        ready = sum(holds(tenant, "Ready") for tenant in observed.tenants)
         body = status.status(context, results, len(uids), ready)
         latest = services.store.get(*key_of(observed.raw)) or observed.raw
         patched = await services.kube.set_status(latest, body)
@@ -211,8 +219,3 @@ class DeploymentReconciler:
         patched = await services.kube.set_finalizer(raw, names.FINALIZER, present=False)
         services.store.put(patched)
         return None
-
-
-def _is_ready(tenant: Manifest) -> bool:
-    conditions = tenant.get("status", {}).get("conditions") or ()
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)

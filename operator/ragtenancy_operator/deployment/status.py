@@ -10,7 +10,7 @@ from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.conditions import Verdict, no, unknown, yes
 from ragtenancy_operator.errors import Refused
 from ragtenancy_operator.names import LABEL_COMPONENT, Component
-from ragtenancy_operator.store import Manifest, labels_of
+from ragtenancy_operator.store import Manifest, holds, labels_of
 
 CONDITIONS: Final = {
     Component.WEAVIATE: "VectorStoreReady",
@@ -68,9 +68,7 @@ def workload(kind: str, component: Workload) -> Verdict:
     if wanted == 0:
         return no(kind, "ScaledToZero", "replicas is 0")
     current = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
-    available = obj["kind"] != "Deployment" or any(
-        c["type"] == "Available" and c["status"] == "True" for c in status.get("conditions") or ()
-    )
+    available = obj["kind"] != "Deployment" or holds(obj, "Available")
     if current and available and ready >= 1:
         return yes(kind, "Ready", f"{ready} of {wanted} pods ready")
     trouble = pod_trouble(component.pods)

@@ -127,7 +127,7 @@ class TenantReconciler:
         return None
 
     def _trouble(self, found: _Pass, error: Retry) -> Retry:
-        """Say in a condition what goes on failing; the first failures pass unsaid."""
+        """Say in a condition what is tried again."""
         text = str(error)
         if not found.placement.true:
             found.placement = unknown("PlacementReady", "Retrying", text)
@@ -160,15 +160,13 @@ class TenantReconciler:
         name = plan.secret_name(observed.tenant, key)
         held = services.store.get("Secret", namespace, name)
         if held is None:
-            created = await services.applier.create(plan.new_key_secret(observed, context, key))
+            await services.applier.create(plan.new_key_secret(observed, context, key))
             held = services.store.get("Secret", namespace, name)
-            if uid_of(created) and held is None:
+            if held is None:
                 raise Retry(f"Secret {name} was deleted while it was created")
             await services.events.post(
                 observed.raw, "Normal", "KeyIssued", f"key {key.name} is in Secret {name}"
             )
-        if held is None:
-            raise Retry(f"Secret {name} is not there yet")
         issued = annotations_of(held).get(names.ANNOTATION_KEY_SHA256)
         actual = (held.get("data") or {}).get(ENTRY_API_KEY)
         if labels_of(held).get(names.LABEL_TENANT_UID) != observed.tenant.metadata.uid:

@@ -57,6 +57,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("ingestion.chunking", {"tokens": 100, "overlap": 100}, "overlap must be smaller"),
         ("ingestion.chunking", {"tokens": 600}, "must not pass embedding.maxInputTokens"),
         ("cache.exact.ttl", "1 hour", "should match"),
+        ("cache.redis.managed.maxMemory", "256m", "write 256Mi, not 256m"),
         ("tenants.allowedNamespaces", {"from": "Selector"}, "selector is required"),
     ],
 )

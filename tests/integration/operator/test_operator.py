@@ -178,6 +178,26 @@ async def _is_ours(api: Kube, namespace: str) -> bool:
     return found is not None and bool(found["metadata"].get("ownerReferences"))
 
 
+async def test_a_foreign_secret_in_a_credentials_place_is_a_condition(
+    world: World, api: Kube, team: str
+) -> None:
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "main-state-credentials", "namespace": team},
+        "stringData": {"password": "theirs"},
+    }
+    before = await api.create(foreign)
+    await api.create(world.external_secret(team))
+    managed = world.spec(state={"redis": {"managed": {}}})
+    made = await api.create(deployment(team, managed))
+    said = await reason(api, made, "StateReady", "Conflict")
+    assert "Secret main-state-credentials" in said["message"]
+    assert await api.find("StatefulSet", team, "main-state") is None
+    after = await api.get("Secret", team, "main-state-credentials")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
 async def test_a_missing_secret_is_named(world: World, api: Kube, team: str) -> None:
     made = await api.create(deployment(team, world.spec()))
     said = await reason(api, made, "StateReady", "SecretMissing")
