@@ -319,10 +319,8 @@ async def test_a_pod_ends_although_its_redis_stays_away(
     state.process.kill()
     upstream.gate.set()
     assert (await answer)[1].status == 200
-    began = time.monotonic()
     pod.process.terminate()
     assert await asyncio.to_thread(pod.process.wait, 30) == 0
-    assert time.monotonic() - began < 20
 
 
 async def test_a_pod_that_is_told_to_stop_finishes_its_streams(
