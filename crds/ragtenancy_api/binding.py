@@ -9,9 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ragtenancy_api.deployment import ExactCache
-from ragtenancy_api.meta import Model, Name, Namespace, Object, OpenModel
-from ragtenancy_api.tenant import Quotas, Retrieval, TenantGeneration
+from ragtenancy_api.meta import Model, Name, Namespace, Object, OpenModel, Timestamp
+from ragtenancy_api.settings import (
+    EffectiveCache,
+    Idle,
+    Isolation,
+    Quotas,
+    Retrieval,
+    Role,
+    TenantGeneration,
+)
+from ragtenancy_api.tenant import Usage
 
 UID = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$", max_length=36)]
 
@@ -46,6 +54,14 @@ class Placement(Model):
     tenant: str = Field(
         pattern=r"^[A-Za-z0-9_-]{1,64}$", max_length=64, description="Weaviate tenant in both."
     )
+    isolation: Isolation = Field(
+        default="Shard", description="How the documents are kept apart from other tenants'."
+    )
+    owner: UID | None = Field(
+        default=None,
+        description="With isolation Filter: value of the objects' owner property, which every read "
+        "and write carries.",
+    )
 
 
 class BoundKey(Model):
@@ -56,12 +72,14 @@ class BoundKey(Model):
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$", max_length=64, description="SHA-256 of the key, in hex."
     )
-
-
-class EffectiveCache(Model):
-    """How answers are cached, with the deployment's defaults filled in."""
-
-    exact: ExactCache = Field(default=ExactCache(), description="The exact cache.")
+    role: Role = Field(default="Writer", description="What the key may do.")
+    rotation: str | None = Field(
+        default=None, max_length=64, description="The rotation that the key was issued for."
+    )
+    issued_at: Timestamp | None = Field(default=None, description="When the key was issued.")
+    expires_at: Timestamp | None = Field(
+        default=None, description="When the key ends; never when absent."
+    )
 
 
 class Settings(Model):
@@ -73,6 +91,7 @@ class Settings(Model):
     generation: TenantGeneration = Field(
         default=TenantGeneration(), description="How answers are written."
     )
+    idle: Idle = Field(default=Idle(), description="When the shard goes cold.")
 
 
 class RAGBindingSpec(Model):
@@ -88,18 +107,39 @@ class RAGBindingSpec(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]},
     )
     settings: Settings = Field(default=Settings(), description="What holds for the tenant.")
+    suspended: bool = Field(
+        default=False, description="Whether every request of the tenant is refused."
+    )
+    deletion_policy: Literal["Delete", "Retain"] = Field(
+        default="Delete", description="What becomes of it when the tenant is deleted."
+    )
+    claimed_by: UID | None = Field(
+        default=None,
+        description="Uid of the tenant that takes over what is here; nothing is emptied then.",
+    )
 
 
 class RAGBindingStatus(OpenModel):
     """Where the binding is in its life."""
 
-    phase: Literal["Releasing"] | None = Field(
+    phase: Literal["Releasing", "Released"] | None = Field(
         default=None,
         description="Absent while the binding serves its tenant. Releasing: the tenant is gone, "
-        "and the stores are being emptied of it.",
+        "and the stores are being emptied of it. Released: the tenant is gone, and what it had is "
+        "retained; deleting the binding empties the stores.",
     )
     message: str | None = Field(
         default=None, max_length=4096, description="What Releasing waits for."
+    )
+    documents: int | None = Field(default=None, description="Documents, as last counted.")
+    usage: Usage | None = Field(
+        default=None, description="What was used on the last day that anything was."
+    )
+    lost_at: str | None = Field(
+        default=None,
+        json_schema_extra={"format": "date-time"},
+        description="When the tenant's documents were found lost in Weaviate; absent again when "
+        "documents are loaded.",
     )
 
 

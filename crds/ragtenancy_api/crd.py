@@ -48,6 +48,8 @@ def structural(node: Any, definitions: dict[str, Any]) -> Any:
         target = definitions[node["$ref"].removeprefix("#/$defs/")]
         return structural({**target, **{k: v for k, v in node.items() if k != "$ref"}}, definitions)
     schema = dict(node)
+    if "const" in schema:
+        schema["enum"] = [schema["const"]]
     if schema.get("x-kubernetes-int-or-string"):
         return {
             k: v for k, v in schema.items() if k in ("x-kubernetes-int-or-string", "description")

@@ -1,7 +1,7 @@
 """What every kind shares: the base model, metadata, conditions, and the scalar types."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,6 +55,15 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
+def parse_timestamp(text: str) -> datetime:
+    """Read a moment.
+
+    Raises:
+        ValueError: The text is none.
+    """
+    return datetime.fromisoformat(text)
+
+
 Duration = Annotated[
     str, Field(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2, max_length=16)
 ]
@@ -81,8 +90,39 @@ Namespace = Annotated[
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=256)]
 """The name of a model, as the model hub or the provider spells it."""
 
+Label = Annotated[str, Field(max_length=63)]
+"""The value of a label."""
+
 HTTPURL = Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1024)]
 """An absolute http or https URL."""
+
+
+Timestamp = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$",
+        max_length=40,
+    ),
+]
+"""A moment, as RFC 3339 writes it: ``2027-01-31T00:00:00Z``."""
+
+OpenObject = Annotated[
+    dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+]
+"""A Kubernetes type of many fields. The API server checks it in the child that it goes into: a
+fully typed copy of each would make the CRD a megabyte."""
+
+
+def exactly_one(first: str, second: str) -> dict[str, str]:
+    """The rule of a union of two members."""
+    return rule(
+        f"has(self.{first}) != has(self.{second})", f"set exactly one of {first} and {second}"
+    )
+
+
+def at_most_one(first: str, second: str) -> dict[str, str]:
+    """The rule of an optional union of two members."""
+    return rule(f"!(has(self.{first}) && has(self.{second}))", f"set {first} or {second}, not both")
 
 
 class SecretKeyRef(Model):
@@ -91,6 +131,35 @@ class SecretKeyRef(Model):
     name: Name = Field(description="Name of the Secret.")
     key: str = Field(
         pattern=r"^[-._a-zA-Z0-9]+$", max_length=253, description="Entry of the Secret's data."
+    )
+
+
+class ClientTLS(Model):
+    """How the certificate of a server that somebody else runs is verified."""
+
+    ca_secret_ref: SecretKeyRef = Field(
+        description="Secret with the certificates (PEM) of the CAs that are trusted for it."
+    )
+
+
+class LabelSelectorRequirement(Model):
+    """One requirement of a label selector."""
+
+    key: str = Field(max_length=316, description="Label key.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
+        description="How the label's value relates to the values."
+    )
+    values: list[Label] = Field(default_factory=list, max_length=64, description="Label values.")
+
+
+class LabelSelector(Model):
+    """A label selector, as Kubernetes defines it."""
+
+    match_labels: dict[str, Label] | None = Field(
+        default=None, max_length=32, description="Labels that must be there with these values."
+    )
+    match_expressions: list[LabelSelectorRequirement] | None = Field(
+        default=None, max_length=32, description="Requirements that must all hold."
     )
 
 

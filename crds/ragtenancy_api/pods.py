@@ -1,12 +1,20 @@
 """Settings that every component's pods share."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from ragtenancy_api.meta import IntOrQuantity, Model, Name, Quantity, rule, rules
+from ragtenancy_api.meta import (
+    IntOrQuantity,
+    Label,
+    Model,
+    Name,
+    OpenObject,
+    Quantity,
+    rule,
+    rules,
+)
 
-Label = Annotated[str, Field(max_length=63)]
 Annotation = Annotated[str, Field(max_length=4096)]
 Argument = Annotated[str, Field(max_length=1024)]
 
@@ -78,6 +86,17 @@ class PodSettings(Model):
     tolerations: list[Toleration] | None = Field(
         default=None, max_length=32, description="Taints that the pods tolerate."
     )
+    affinity: OpenObject | None = Field(
+        default=None,
+        description="Affinity of the pods, as in a pod's spec. When absent, several pods of a "
+        "component prefer different nodes.",
+    )
+    topology_spread_constraints: list[OpenObject] | None = Field(
+        default=None,
+        max_length=16,
+        description="How the pods are spread, as in a pod's spec. When absent, several pods of a "
+        "component are spread over zones as far as that goes.",
+    )
     priority_class_name: Name | None = Field(default=None, description="PriorityClass of the pods.")
     runtime_class_name: Name | None = Field(default=None, description="RuntimeClass of the pods.")
     image_pull_secrets: list[ImagePullSecret] | None = Field(
@@ -91,22 +110,52 @@ class PodSettings(Model):
         max_length=64,
         description="Labels that the pods get, beside those the operator selects by.",
     )
-
-
-class Storage(Model):
-    """A volume claimed for a component."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "self == oldSelf",
-                "storage is immutable: a claim cannot move to another class, and it is not resized "
-                "in this version. Declare a new RAGDeployment and load the documents there",
-            )
-        )
+    extra_volumes: list[OpenObject] | None = Field(
+        default=None, max_length=32, description="More volumes of the pods, as in a pod's spec."
+    )
+    extra_volume_mounts: list[OpenObject] | None = Field(
+        default=None,
+        max_length=32,
+        description="Where the component's main container mounts them, as in a container's spec.",
     )
 
-    size: Quantity = Field(default="10Gi", description="Size of the volume.")
+
+_GROWS: Final = rule(
+    "quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
+    "size can only grow: a volume cannot be made smaller. Declare a new RAGDeployment and load the "
+    "documents there",
+)
+_SAME_CLASS: Final = rule(
+    "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) "
+    "|| self.storageClassName == oldSelf.storageClassName)",
+    "storageClassName is immutable: a claim cannot move to another class. Declare a new "
+    "RAGDeployment and load the documents there",
+)
+
+
+def claim_rules() -> list[dict[str, str]]:
+    """The rules of a claim, for a model that adds its own."""
+    return [_GROWS, _SAME_CLASS]
+
+
+class Claim(Model):
+    """A volume claimed for a component. Its size can grow; its class is immutable."""
+
+    model_config = ConfigDict(json_schema_extra=rules(*claim_rules()))
+
+    size: Quantity = Field(
+        default="10Gi", description="Size of the volume. It can grow where the class allows it."
+    )
     storage_class_name: Name | None = Field(
         default=None, description="StorageClass of the claim; the cluster's default when absent."
+    )
+
+
+class Storage(Claim):
+    """Volumes that hold what cannot be made again."""
+
+    retain: bool = Field(
+        default=False,
+        description="Whether the volumes stay when the RAGDeployment is deleted. They are found "
+        "again by a RAGDeployment of the same name in the same namespace.",
     )

@@ -26,7 +26,10 @@ ENV_EMBEDDING_MODEL_CACHE: Final = "RAGTENANCY_EMBEDDING_MODEL_CACHE"
 """Directory in the Hugging Face cache's layout; unset when the model is external."""
 ENV_GENERATION_MODEL_CACHE: Final = "RAGTENANCY_GENERATION_MODEL_CACHE"
 ENV_CREDENTIALS: Final = "RAGTENANCY_CREDENTIALS"
-"""Directory that holds the CREDENTIAL_* files."""
+"""Directory that holds the CREDENTIAL_* and CA_* files."""
+ENV_OTLP_ENDPOINT: Final = "RAGTENANCY_OTLP_ENDPOINT"
+"""OTLP/HTTP endpoint of a collector, without /v1/traces; unset: no traces."""
+ENV_TRACE_SAMPLE_RATIO: Final = "RAGTENANCY_TRACE_SAMPLE_RATIO"
 
 CREDENTIAL_WEAVIATE: Final = "weaviate-api-key"
 CREDENTIAL_EMBEDDING: Final = "embedding-api-key"
@@ -38,6 +41,15 @@ CREDENTIAL_CACHE_SALT: Final = "cache-salt"
 means that the server asks for none."""
 
 
+CA_WEAVIATE: Final = "weaviate-ca.crt"
+CA_EMBEDDING: Final = "embedding-ca.crt"
+CA_GENERATION: Final = "generation-ca.crt"
+CA_STATE_REDIS: Final = "state-redis-ca.crt"
+CA_CACHE_REDIS: Final = "cache-redis-ca.crt"
+"""Files below ENV_CREDENTIALS: CAs (PEM) that an external server's certificate is verified by. A
+missing one means the public CAs."""
+
+
 class WatchProgress(OpenModel):
     """What an API pod answers on WATCH_PATH: how far it has applied its watches."""
 
@@ -45,13 +57,19 @@ class WatchProgress(OpenModel):
     ragdeployments: str = Field(description="The same for the pod's own RAGDeployment.")
 
 
-_STATE: Final = ("requests", "tokens", "leases", "usage", "admitted", "epoch", "writing")
+_STATE: Final = ("requests", "tokens", "leases", "usage", "admitted", "epoch", "writing", "used")
 _CACHE: Final = ("exact",)
 
 
 def tenant_key(uid: str, name: str) -> str:
     """The Redis key of one kind of record of a tenant. All of a tenant's share a hash slot."""
     return f"ragtenancy:{{{uid}}}:{name}"
+
+
+USED: Final = "used"
+"""tenant_key() of the tenant's last use: Unix seconds as text. API pods write it before they touch
+the tenant's shard, at most once in USED_SECONDS each; the operator puts to sleep what is idle."""
+USED_SECONDS: Final = 60
 
 
 def state_keys(uid: str) -> list[str]:
@@ -69,6 +87,13 @@ def tombstone_key(uid: str) -> str:
     return tenant_key(uid, "gone")
 
 
+SHARED_TENANT: Final = "shared"
+"""Weaviate tenant that holds all tenants of isolation Filter."""
+OWNER: Final = "owner"
+"""Property that every object carries: uid of its tenant. With isolation Filter every read, write
+and delete is filtered by it; elsewhere it is written all the same."""
+
+
 class Property(NamedTuple):
     """One property of a Weaviate collection, as the operator creates it."""
 
@@ -81,6 +106,7 @@ class Property(NamedTuple):
 
 
 DOCUMENT_PROPERTIES: Final = (
+    Property(OWNER, "text", filterable=True, tokenization="field"),
     Property("document_id", "text", filterable=True, tokenization="field"),
     Property("version", "text", filterable=True, tokenization="field"),
     Property("sha256", "text", tokenization="field"),
@@ -95,6 +121,7 @@ DOCUMENT_PROPERTIES: Final = (
 that queries see; `metadata` is JSON."""
 
 CHUNK_PROPERTIES: Final = (
+    Property(OWNER, "text", filterable=True, tokenization="field"),
     Property("document_id", "text", filterable=True, tokenization="field"),
     Property("version", "text", filterable=True, tokenization="field"),
     Property("position", "int"),

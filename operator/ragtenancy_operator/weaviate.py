@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from ragtenancy_api.deployment import Collection
+from ragtenancy_api.stores import Collection
 from ragtenancy_api.wiring import CHUNK_PROPERTIES, DOCUMENT_PROPERTIES, Property
 from ragtenancy_operator.errors import Refused, Retry, why
 

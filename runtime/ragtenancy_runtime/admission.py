@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 from uuid import uuid4
 
-from ragtenancy_api.tenant import Quotas
+from ragtenancy_api.settings import Quotas
 from ragtenancy_api.wiring import tenant_key, tombstone_key
 from ragtenancy_runtime.errors import (
     Dimension,

@@ -189,7 +189,7 @@ def build(context: Context) -> list[Manifest]:
         context,
         component,
         template,
-        replicas=settings.replicas,
+        replicas=2 if settings.replicas is None else settings.replicas,
         strategy=rolling(surge=1, unavailable=0),
     )
     budget = manifest(

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from ragtenancy_api import wiring
-from ragtenancy_api.deployment import VLLM, Embedding, Generation
+from ragtenancy_api.models import VLLM, Embedding, Generation
 from ragtenancy_operator.children import secrets
 from ragtenancy_operator.children.base import (
     Context,
@@ -134,7 +134,7 @@ def build(context: Context, component: str) -> list[Manifest]:
             context,
             component,
             template,
-            replicas=settings.replicas,
+            replicas=1 if settings.replicas is None else settings.replicas,
             # a surge would wait for a GPU that the old pod still holds
             strategy=rolling(surge=0, unavailable=1),
             progressDeadlineSeconds=7200,

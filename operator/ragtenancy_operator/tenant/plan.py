@@ -4,19 +4,26 @@ import base64
 import hashlib
 import secrets as random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ragtenancy_api.binding import (
     BoundDeployment,
     BoundKey,
-    EffectiveCache,
     Placement,
     RAGBindingSpec,
     Settings,
     TenantRef,
 )
-from ragtenancy_api.deployment import AllowedNamespaces, LabelSelector, LabelSelectorRequirement
-from ragtenancy_api.meta import API_VERSION
+from ragtenancy_api.meta import API_VERSION, LabelSelector, LabelSelectorRequirement, Model
+from ragtenancy_api.settings import (
+    EffectiveCache,
+    ExactCache,
+    Idle,
+    Quotas,
+    Retrieval,
+    TenantGeneration,
+)
+from ragtenancy_api.tenancy import AllowedNamespaces
 from ragtenancy_api.tenant import APIKey, RAGTenant
 from ragtenancy_operator import names
 from ragtenancy_operator.apply import stamped
@@ -25,6 +32,8 @@ from ragtenancy_operator.children.base import Context, owned_by
 from ragtenancy_operator.conditions import Verdict, no, yes
 from ragtenancy_operator.store import Manifest
 from ragtenancy_operator.tenant.observe import Observed
+
+M = TypeVar("M", bound=Model)
 
 
 def _meets(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> bool:
@@ -145,14 +154,26 @@ def key_id(sha256: str) -> str:
     return f"key-{sha256[:12]}"
 
 
+def merged(effective: type[M], *layers: Model) -> M:
+    """One kind of settings: what a later layer says goes before what an earlier one does."""
+    said: dict[str, Any] = {}
+    for layer in layers:
+        said |= layer.model_dump(exclude_none=True)
+    return effective(**said)
+
+
 def settings(tenant: RAGTenant, context: Context) -> Settings:
     """What holds for the tenant, with the deployment's defaults filled in."""
-    exact = tenant.spec.cache.exact or context.deployment.spec.cache.exact
+    spec, platform = tenant.spec, context.deployment.spec
+    defaults = platform.tenants.defaults
     return Settings(
-        quotas=tenant.spec.quotas,
-        cache=EffectiveCache(exact=exact),
-        retrieval=tenant.spec.retrieval,
-        generation=tenant.spec.generation,
+        quotas=merged(Quotas, defaults.quotas, spec.quotas),
+        cache=EffectiveCache(
+            exact=merged(ExactCache, platform.cache.exact, defaults.cache.exact, spec.cache.exact)
+        ),
+        retrieval=merged(Retrieval, defaults.retrieval, spec.retrieval),
+        generation=merged(TenantGeneration, defaults.generation, spec.generation),
+        idle=merged(Idle, defaults.idle, spec.idle),
     )
 
 

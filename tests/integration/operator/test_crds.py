@@ -74,8 +74,8 @@ def test_a_bad_deployment_is_refused_with_the_field(
         ("embedding.dimensions", 768, "vectors of two models cannot be compared"),
         ("embedding.model", "other", "vectors of two models cannot be compared"),
         ("vectorStore.collection.index", "Flat", "Weaviate builds them into the collection"),
-        ("vectorStore.weaviate.managed.storage.size", "99Gi", "storage is immutable"),
-        ("embedding.vllm.modelCache.persistentVolumeClaim.size", "1Gi", "claim is immutable"),
+        ("vectorStore.weaviate.managed.storage.size", "1Mi", "size can only grow"),
+        ("embedding.vllm.modelCache.persistentVolumeClaim.size", "1Mi", "size can only grow"),
     ],
 )
 def test_what_would_lose_data_is_immutable_and_says_why(

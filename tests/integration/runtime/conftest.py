@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ragtenancy_api.deployment import Collection
+from ragtenancy_api.stores import Collection
 from ragtenancy_operator.weaviate import Weaviate
 from tests.fakes.manifests import CHUNKS, DOCUMENTS, binding_manifest, key_of, uid_of
 from tests.fakes.openai import FakeOpenAI

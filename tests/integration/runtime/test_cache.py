@@ -7,7 +7,7 @@ from uuid import uuid4
 import aiohttp
 from redis.asyncio import Redis
 
-from ragtenancy_api.tenant import Quotas
+from ragtenancy_api.settings import Quotas
 from ragtenancy_api.wiring import tenant_key
 from ragtenancy_runtime.adapters.redis import RedisScripts
 from ragtenancy_runtime.admission import Admission

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from ragtenancy_api.tenant import Quotas
+from ragtenancy_api.settings import Quotas
 from ragtenancy_api.wiring import state_keys, tenant_key, tombstone_key
 from ragtenancy_runtime.adapters.redis import RedisScripts
 from ragtenancy_runtime.admission import Admission, Grant, Usage

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ragtenancy_api.deployment import AllowedNamespaces
+from ragtenancy_api.tenancy import AllowedNamespaces
 from ragtenancy_operator.apply import contains, stamped
 from ragtenancy_operator.store import annotations_of
 from ragtenancy_operator.tenant import plan, status
@@ -136,7 +136,9 @@ def test_the_binding_holds_hashes_and_effective_settings() -> None:
     assert binding["metadata"]["namespace"] == "rag"
     assert "ownerReferences" not in binding["metadata"]
     spec = binding["spec"]
-    assert spec["keys"] == [{"id": "key-aaaaaaaaaaaa", "name": "default", "sha256": "a" * 64}]
+    assert spec["keys"] == [
+        {"id": "key-aaaaaaaaaaaa", "name": "default", "sha256": "a" * 64, "role": "Writer"}
+    ]
     assert spec["settings"]["quotas"] == {"requestsPerMinute": 60}
     assert spec["settings"]["cache"]["exact"] == {"enabled": True, "ttl": "1h"}
     assert spec["placement"]["tenant"] == TENANT_UID
