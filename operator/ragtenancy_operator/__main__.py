@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 
+from ragtenancy_api import logs
 from ragtenancy_operator.lease import Lost
 from ragtenancy_operator.main import Operator
 from ragtenancy_operator.settings import Settings
@@ -20,10 +21,7 @@ async def _run(settings: Settings) -> None:
 
 def main() -> int:
     """Run until SIGTERM; 1 when the lease was lost or the settings are wrong."""
-    logging.basicConfig(
-        level=os.environ.get("RAGTENANCY_LOG_LEVEL", "INFO"),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    logs.configure(os.environ.get("RAGTENANCY_LOG_LEVEL", "INFO"))
     logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         settings = Settings.from_environment(os.environ)

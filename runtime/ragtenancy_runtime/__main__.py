@@ -4,10 +4,8 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import signal
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,27 +14,12 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from ragtenancy_api import wiring
+from ragtenancy_api import logs, wiring
 from ragtenancy_runtime import app
 from ragtenancy_runtime.adapters import kubernetes
-from ragtenancy_runtime.http.endpoint import requests_log
 from ragtenancy_runtime.settings import Settings, SettingsError, read_settings
 
 _LONGEST_ANSWER_S: Final = 600
-
-
-class JSONFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write one record."""
-        head = {"ts": round(record.created, 3), "level": record.levelname.lower()}
-        if record.name == requests_log.name:
-            return json.dumps({**head, **json.loads(record.getMessage())})
-        line = {**head, "logger": record.name, "message": record.getMessage()}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
 
 
 class Server(uvicorn.Server):
@@ -112,9 +95,7 @@ def main() -> None:
         "--internal-port", type=int, default=wiring.INTERNAL_PORT, help="the platform's port"
     )
     arguments = parser.parse_args()
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JSONFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logs.configure()
     for noisy in ("httpx", "weaviate-client", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:

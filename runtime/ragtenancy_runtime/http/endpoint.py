@@ -1,6 +1,5 @@
 """Around every route: errors become responses, and the request is counted and logged."""
 
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -8,6 +7,7 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
+from ragtenancy_api.logs import fields
 from ragtenancy_runtime.errors import RateLimited, RequestError, Unavailable
 from ragtenancy_runtime.http import sse
 from ragtenancy_runtime.http.call import Call, ClientGone
@@ -18,7 +18,7 @@ from ragtenancy_runtime.turn import Turn
 CLIENT_CLOSED: Final = 499
 """nginx's code, in logs and metrics only: the client went away before its answer."""
 
-requests_log = logging.getLogger("ragtenancy.request")
+_requests_log = logging.getLogger("ragtenancy.request")
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Call], Awaitable[None]]
@@ -88,7 +88,7 @@ class Endpoint:
         turn = call.log.pop("turn", None)
         if isinstance(turn, Turn):
             line |= self._of_turn(turn, tenant, call.started_at)
-        requests_log.info(json.dumps(line | call.log))
+        _requests_log.info("request", extra=fields(**(line | call.log)))
 
     def _of_turn(self, turn: Turn, tenant: str, started_at: float) -> dict[str, Any]:
         usage = turn.usage
