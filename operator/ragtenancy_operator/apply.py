@@ -145,10 +145,7 @@ class Applier:
         self._check(key, observed, manifest)
         if observed["metadata"].get("deletionTimestamp"):
             raise Retry(f"{key} is being deleted")
-        if annotations_of(observed).get(ANNOTATION_APPLIED) == mark and (
-            self._settled.get(key) == (mark, fingerprint(observed))
-            or contains(observed, kept(manifest))
-        ):
+        if not self.differs(observed, manifest):
             return observed
         metadata = {**manifest["metadata"], "uid": uid_of(observed)}
         try:
@@ -165,6 +162,14 @@ class Applier:
         self._store.put(applied)
         self._settled[key] = (mark, fingerprint(self._store.get(*key) or applied))
         return applied
+
+    def differs(self, observed: Manifest, manifest: Manifest) -> bool:
+        """Whether a child is other than its stamped manifest, so that it is applied."""
+        mark = annotations_of(manifest)[ANNOTATION_APPLIED]
+        return annotations_of(observed).get(ANNOTATION_APPLIED) != mark or not (
+            self._settled.get(key_of(manifest)) == (mark, fingerprint(observed))
+            or contains(observed, kept(manifest))
+        )
 
     async def _own_by_apply(self, key: Key) -> None:
         """Turn our ownership of the fields that we created into one by apply.

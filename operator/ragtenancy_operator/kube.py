@@ -2,9 +2,13 @@
 
 import json
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -16,6 +20,24 @@ from ragtenancy_operator.store import Manifest
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_SECONDS: Final = 15
+_NO_ANSWER: Final = "<error>"
+"""client-go's code of a request that had no answer."""
+Count = Callable[[str, str, str], None]
+"""Told of each request: status code, method, host."""
+
+_writes: ContextVar[list[str] | None] = ContextVar("writes", default=None)
+
+
+@contextmanager
+def counted_writes() -> Iterator[list[str]]:
+    """The writes that are made inside, also by tasks that are started there: method and path."""
+    writes: list[str] = []
+    token = _writes.set(writes)
+    try:
+        yield writes
+    finally:
+        _writes.reset(token)
+
 
 PLURALS: Final = {
     "ConfigMap": ("v1", "configmaps"),
@@ -59,9 +81,10 @@ class Kube:
     Every method raises KubeError for an answer that is no success, and Retry when there was none.
     """
 
-    def __init__(self, kubeconfig: Path | None = None) -> None:
+    def __init__(self, kubeconfig: Path | None = None, count: Count | None = None) -> None:
         """Take the pod's credentials, or those of a kubeconfig (else of the default one)."""
         self._kubeconfig = kubeconfig
+        self._count = count
         self._api: client.ApiClient | None = None
 
     async def __aenter__(self) -> Self:
@@ -103,9 +126,12 @@ class Kube:
             response = await self._api.call_api(*request, _request_timeout=_TIMEOUT_SECONDS)
             data = await response.read()
         except ApiException as error:
+            self._note(method, path, str(error.status or _NO_ANSWER))
             raise _error(error.status or 0, error.body) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._note(method, path, _NO_ANSWER)
             raise Retry(f"the API server did not answer {method} {path}: {error!r}") from error
+        self._note(method, path, str(response.status))
         _log.debug("%s %s: %s", method, path, response.status)
         if response.status >= 400:
             raise _error(response.status, data)
@@ -113,6 +139,13 @@ class Kube:
         if not isinstance(answer, dict):
             raise Retry(f"the API server answered {method} {path} with no object")
         return answer
+
+    def _note(self, method: str, path: str, code: str) -> None:
+        if self._count is not None and self._api is not None:
+            self._count(code, method, urlsplit(self._api.configuration.host).netloc)
+        writes = _writes.get()
+        if writes is not None and method != "GET":
+            writes.append(f"{method} {path}")
 
     async def served(self, version: str) -> set[str]:
         """Plurals of the resources that the API server serves in a group version."""

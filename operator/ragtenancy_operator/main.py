@@ -7,7 +7,9 @@ finalizers, annotations, daemons or timers of its.
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import threading
 from typing import Any, Final
 
 import aiohttp
@@ -17,20 +19,22 @@ from ragtenancy_api.meta import API_VERSION
 from ragtenancy_operator.apply import Applier
 from ragtenancy_operator.binding.reconcile import BindingReconciler
 from ragtenancy_operator.connections import Connections
+from ragtenancy_operator.debug import Debug
 from ragtenancy_operator.deployment.reconcile import DeploymentReconciler
 from ragtenancy_operator.errors import Retry
 from ragtenancy_operator.events import Events
+from ragtenancy_operator.internal import serve
 from ragtenancy_operator.kube import PLURALS, Kube
-from ragtenancy_operator.lease import Lease
-from ragtenancy_operator.metrics import Metrics, serve
+from ragtenancy_operator.lease import Lease, Lost
+from ragtenancy_operator.metrics import Metrics
 from ragtenancy_operator.names import LABEL_MANAGED_BY, MANAGER
 from ragtenancy_operator.routes import wakes
 from ragtenancy_operator.served import Served
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.settings import Settings
-from ragtenancy_operator.store import Key, Store
+from ragtenancy_operator.store import Key, Store, key_of
 from ragtenancy_operator.tenant.reconcile import TenantReconciler
-from ragtenancy_operator.worker import Workers
+from ragtenancy_operator.worker import LISTED, RESYNC, Workers
 from ragtenancy_operator.workqueue import WorkQueue
 
 _log = logging.getLogger(__name__)
@@ -52,6 +56,8 @@ CHILDREN: Final = (
 _LIST_CHUNK: Final = 500
 _CRD_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 2.0
+_LOST_SECONDS: Final = 3.0
+"""How long a process may live that lost its lease: the next leader may write already."""
 
 
 class Operator:
@@ -60,9 +66,10 @@ class Operator:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store()
-        self.queue: WorkQueue[Key] = WorkQueue()
-        self.metrics = Metrics(self.queue)  # type: ignore[arg-type]
+        self.metrics = Metrics(OURS)
+        self.queue: WorkQueue[Key] = WorkQueue(meter=self.metrics.queue)
         self.stopping = asyncio.Event()
+        self.leads = False
 
     def seen(self, obj: dict[str, Any]) -> None:
         """Take an object into the store, without a reconcile."""
@@ -74,8 +81,10 @@ class Operator:
             self.store.remove(obj)
         else:
             self.store.put(obj)
+        # what was there when the watch began has no type
+        cause = f"event {kind} {key_of(obj)}" if kind else LISTED
         for key in wakes(self.store, obj):
-            self.queue.wake(key)
+            self.queue.wake(key, cause=cause)
 
     def take_signals(self) -> None:
         """Stop in order on SIGTERM and SIGINT."""
@@ -86,7 +95,7 @@ class Operator:
     async def run(self) -> None:
         """Watch, lead, and work until told to stop or the lease is lost."""
         async with contextlib.AsyncExitStack() as stack:
-            kube = await stack.enter_async_context(Kube())
+            kube = await stack.enter_async_context(Kube(count=self.metrics.requested))
             session = await stack.enter_async_context(aiohttp.ClientSession())
             services = Services(
                 self.settings,
@@ -98,8 +107,21 @@ class Operator:
                 Connections(kube, session),
                 Served(self.store, self.queue, session),
             )
+            workers = Workers(
+                self.queue,
+                self.store,
+                {
+                    "RAGDeployment": DeploymentReconciler(services).reconcile,
+                    "RAGTenant": TenantReconciler(services).reconcile,
+                    "RAGBinding": BindingReconciler(services).reconcile,
+                },
+                self.metrics,
+            )
             runner = await serve(
-                self.metrics, self.settings.port, lambda: not self.stopping.is_set()
+                self.settings.port,
+                self.metrics,
+                Debug(services, workers.last, lambda: self.leads),
+                lambda: not self.stopping.is_set(),
             )
             stack.push_async_callback(runner.cleanup)
             lease = Lease(
@@ -107,7 +129,7 @@ class Operator:
             )
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch(kube), name="kopf")
-                leading = group.create_task(self._lead(services, lease), name="lead")
+                leading = group.create_task(self._lead(workers, lease), name="lead")
                 await self.stopping.wait()
                 # first the writes and the lease, so that another process can take over
                 leading.cancel()
@@ -116,28 +138,34 @@ class Operator:
                 await asyncio.wait([watching], timeout=_STOP_SECONDS)
                 watching.cancel()
 
-    async def _lead(self, services: Services, lease: Lease) -> None:
+    async def _lead(self, workers: Workers, lease: Lease) -> None:
         await lease.acquire()
         _log.info("leading as %s", self.settings.identity)
-        self.metrics.leading.set(1)
-        workers = Workers(
-            self.queue,
-            {
-                "RAGDeployment": DeploymentReconciler(services).reconcile,
-                "RAGTenant": TenantReconciler(services).reconcile,
-                "RAGBinding": BindingReconciler(services).reconcile,
-            },
-            self.metrics,
-        )
+        self._leads(True)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(workers.run(self.settings.workers), name="workers")
-                group.create_task(lease.keep(), name="lease")
+                group.create_task(self._keep(lease), name="lease")
                 group.create_task(self._resync(), name="resync")
         finally:
-            self.metrics.leading.set(0)
+            self._leads(False)
             if self.stopping.is_set():
                 await lease.release()
+
+    def _leads(self, leads: bool) -> None:
+        self.leads = leads
+        self.metrics.leads(leads)
+
+    async def _keep(self, lease: Lease) -> None:
+        try:
+            await lease.keep()
+        except Lost as lost:
+            _log.error("the lease is lost: %s", lost)
+            # a thread's timer: it ends the process also when the event loop is held up
+            end = threading.Timer(_LOST_SECONDS, os._exit, (1,))
+            end.daemon = True
+            end.start()
+            raise
 
     async def _resync(self) -> None:
         """Look at every object again from time to time, in case an event was missed."""
@@ -146,7 +174,7 @@ class Operator:
             for kind in OURS:
                 for obj in list(self.store.of_kind(kind)):
                     for key in wakes(self.store, obj):
-                        self.queue.wake(key)
+                        self.queue.wake(key, cause=RESYNC)
 
     async def _take_signals_after(self, started: asyncio.Event) -> None:
         await started.wait()

@@ -114,7 +114,7 @@ class Served:
         for key in there:
             del waiting[key]
             self._since.pop(key, None)
-            self._queue.wake(key)
+            self._queue.wake(key, cause="the API pods have loaded its binding")
         return bool(there)
 
     async def _ask(self, pod: Manifest) -> None:
@@ -129,6 +129,10 @@ class Served:
         except (aiohttp.ClientError, TimeoutError, ValidationError, ValueError) as error:
             # the pod counts as lagging; the next round asks again
             _log.debug("pod %s did not report: %r", pod["metadata"]["name"], error)
+
+    def reached(self, pod_uid: str) -> int | None:
+        """The resourceVersion that a pod had come to when it was last asked."""
+        return self._reached.get(pod_uid)
 
     def forget(self, pod_uids: Iterable[str]) -> None:
         """Drop what is known of pods that are gone."""

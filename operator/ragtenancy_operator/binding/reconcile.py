@@ -58,7 +58,9 @@ class BindingReconciler:
         services.store.put(await services.kube.set_finalizer(raw, names.FINALIZER, present=False))
         deployment = raw["spec"]["deploymentRef"]["name"]
         services.queue.wake(
-            Key("RAGDeployment", raw["metadata"]["namespace"], deployment), after=0.2
+            Key("RAGDeployment", raw["metadata"]["namespace"], deployment),
+            after=0.2,
+            cause="a binding was released",
         )
 
     def _deployment(self, raw: Manifest) -> Context | None:

@@ -180,7 +180,7 @@ class DeploymentReconciler:
 
     def _wake_tenants(self, namespace: str, name: str) -> None:
         for tenant in self._services.store.tenants_of(namespace, name):
-            self._services.queue.wake(key_of(tenant))
+            self._services.queue.wake(key_of(tenant), cause="its deployment changed")
 
     def _next(self, observed: Observed) -> float | None:
         transient = [e for e in observed.failures.values() if isinstance(e, Retry)]
@@ -196,7 +196,7 @@ class DeploymentReconciler:
         bindings = list(services.store.of_deployment(key.namespace, key.name, "RAGBinding"))
         if bindings:
             for binding in bindings:
-                services.queue.wake(key_of(binding))
+                services.queue.wake(key_of(binding), cause="its deployment is deleted")
             return _RECHECK_SECONDS
         leaving = self._leaving(key.namespace)
         try:

@@ -30,7 +30,7 @@ from ragtenancy_operator.apply import stamped
 from ragtenancy_operator.children import api
 from ragtenancy_operator.children.base import Context, owned_by
 from ragtenancy_operator.conditions import Verdict, no, yes
-from ragtenancy_operator.store import Manifest
+from ragtenancy_operator.store import Manifest, annotations_of, labels_of
 from ragtenancy_operator.tenant.observe import Observed
 
 M = TypeVar("M", bound=Model)
@@ -219,3 +219,17 @@ def binding_manifest(spec: RAGBindingSpec, namespace: str) -> dict[str, Any]:
         },
         "spec": spec.wire(),
     }
+
+
+def children(observed: Observed, context: Context) -> list[Manifest]:
+    """What an accepted tenant's children should be, with the keys that were issued so far."""
+    issued = {
+        labels_of(secret).get(names.LABEL_KEY): annotations_of(secret)[names.ANNOTATION_KEY_SHA256]
+        for secret in observed.secrets
+        if names.ANNOTATION_KEY_SHA256 in annotations_of(secret)
+    }
+    keys = observed.tenant.spec.api_keys
+    return [
+        *(key_secret(observed, context, key) for key in keys if key.secret_ref is None),
+        binding(observed, context, {k.name: issued[k.name] for k in keys if k.name in issued}),
+    ]

@@ -218,7 +218,9 @@ class TenantReconciler:
             if context is not None:
                 # its status counts the ready tenants; many changes make one pass
                 services.queue.wake(
-                    Key("RAGDeployment", context.namespace, context.name), after=1.0
+                    Key("RAGDeployment", context.namespace, context.name),
+                    after=1.0,
+                    cause="a tenant's readiness changed",
                 )
             if ready.true:
                 await services.events.post(observed.raw, "Normal", "Ready", ready.message)
@@ -257,6 +259,8 @@ class TenantReconciler:
         services.store.put(patched)
         services.events.forget(uid_of(raw))
         services.queue.wake(
-            Key("RAGDeployment", reference["namespace"], reference["name"]), after=1.0
+            Key("RAGDeployment", reference["namespace"], reference["name"]),
+            after=1.0,
+            cause="a tenant went",
         )
         return None

@@ -81,7 +81,7 @@ class OperatorProcess:
 
     def leading(self) -> bool:
         """Whether it leads."""
-        return "leader_election_master_status 1.0" in self.metrics()
+        return 'leader_election_master_status{name="ragtenancy-operator"} 1.0' in self.metrics()
 
     def kill(self) -> None:
         """End it at once, wherever it is."""
