@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ragtenancy_api.deployment import RAGDeployment
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.deployment import plan
-from ragtenancy_operator.errors import invalid_spec
+from ragtenancy_operator.errors import Refused, invalid_spec
 from ragtenancy_operator.names import LABEL_COMPONENT
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Manifest, labels_of
@@ -23,6 +23,8 @@ class Observed:
         failures: What went wrong in this pass, by component.
         tenants: RAGTenants that point to it.
         bindings: RAGBindings in its name, also of tenants that are gone.
+        notes: What a person has to mend although the component serves, by component: it sets
+            Stalled and leaves Ready as it is.
     """
 
     raw: Manifest
@@ -30,6 +32,7 @@ class Observed:
     tenants: list[Manifest]
     bindings: list[Manifest]
     failures: dict[str, Exception] = field(default_factory=dict)
+    notes: dict[str, Refused] = field(default_factory=dict)
 
 
 def parse(raw: Manifest) -> RAGDeployment:

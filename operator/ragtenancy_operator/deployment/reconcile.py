@@ -147,7 +147,8 @@ class DeploymentReconciler:
     async def _report(self, observed: Observed) -> None:
         services, context = self._services, observed.context
         children = services.store.of_deployment(context.namespace, context.name)
-        results = status.verdicts(context, status.workloads(children, context), observed.failures)
+        workloads = status.workloads(children, context)
+        results = status.verdicts(context, workloads, observed.failures, observed.notes)
         uids = {uid_of(tenant) for tenant in observed.tenants}
         uids |= {binding["metadata"]["name"] for binding in observed.bindings}
         ready = sum(holds(tenant, "Ready") for tenant in observed.tenants)
@@ -186,7 +187,7 @@ class DeploymentReconciler:
         transient = [e for e in observed.failures.values() if isinstance(e, Retry)]
         if transient:
             raise transient[0]
-        return _RECHECK_SECONDS if observed.failures else None
+        return _RECHECK_SECONDS if observed.failures or observed.notes else None
 
     async def _tear_down(self, raw: Manifest) -> float | None:
         """Let the deployment go when no binding needs its stores any more."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from ragtenancy_operator import conditions
@@ -87,6 +88,7 @@ def verdicts(
     context: Context,
     workloads: Mapping[str, Workload],
     failures: Mapping[str, Exception],
+    notes: Mapping[str, Refused] = MappingProxyType({}),
 ) -> list[Verdict]:
     """Every condition of a RAGDeployment.
 
@@ -94,6 +96,7 @@ def verdicts(
         context: The deployment.
         workloads: The workload of each managed component.
         failures: What went wrong in this pass, by component.
+        notes: What a person has to mend although the component serves, by component.
     """
     parts = []
     for component, kind in CONDITIONS.items():
@@ -106,11 +109,9 @@ def verdicts(
     url = api.url(context)
     result = [yes("Accepted", "Accepted"), *parts]
     result.append(conditions.sum_up(result, f"serves tenants at {url}"))
-    stalled = [
-        (CONDITIONS[component], error)
-        for component, error in failures.items()
-        if isinstance(error, Refused)
-    ]
+    refusals = {c: error for c, error in failures.items() if isinstance(error, Refused)}
+    # what keeps a component from serving comes before what only lacks
+    stalled = [(CONDITIONS[c], error) for c, error in [*refusals.items(), *notes.items()]]
     if stalled:
         kind, error = stalled[0]
         result.append(yes("Stalled", error.reason, f"{kind}: {error.message}"))

@@ -78,3 +78,19 @@ def test_only_what_a_person_must_mend_stalls() -> None:
     }
     assert lasting["Stalled"].reason == "Conflict"
     assert lasting["APIReady"].reason == "Conflict"
+
+
+def test_a_note_stalls_and_leaves_ready_as_it_is() -> None:
+    note = {"api": Refused("GatewayAPIMissing", "install it")}
+    noted = {v.type: v for v in verdicts(context(), ready_workloads(), {}, note)}
+    assert (noted["Stalled"].status, noted["Stalled"].reason) == ("True", "GatewayAPIMissing")
+    assert noted["Stalled"].message == "APIReady: install it"
+    assert noted["Ready"].true
+    assert noted["APIReady"].true
+
+
+def test_what_fails_stalls_before_what_is_noted() -> None:
+    note = {"api": Refused("GatewayAPIMissing", "install it")}
+    failed = {"state": Refused("Conflict", "taken")}
+    both = {v.type: v for v in verdicts(context(), ready_workloads(), failed, note)}
+    assert both["Stalled"].reason == "Conflict"
