@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
@@ -16,16 +17,17 @@ from starlette.routing import Route
 
 from ragtenancy_api import __version__
 from ragtenancy_api.wiring import WATCH_PATH
+from ragtenancy_runtime.access import Access
 from ragtenancy_runtime.adapters import files, kubernetes
 from ragtenancy_runtime.adapters.openai import OpenAIEmbedder, OpenAIGenerator, session
 from ragtenancy_runtime.adapters.redis import RedisScripts
 from ragtenancy_runtime.adapters.weaviate import WeaviateStore
 from ragtenancy_runtime.admission import Admission
 from ragtenancy_runtime.cache.exact import ExactCache
-from ragtenancy_runtime.http.endpoint import Endpoint, Handler
+from ragtenancy_runtime.http.endpoint import Endpoint
 from ragtenancy_runtime.http.errors import error_object
 from ragtenancy_runtime.http.openapi import build_document
-from ragtenancy_runtime.http.routes import Routes, started_now
+from ragtenancy_runtime.http.routes import ROUTES, Routes, started_now
 from ragtenancy_runtime.ingest.documents import Documents
 from ragtenancy_runtime.metrics import Metrics
 from ragtenancy_runtime.pipeline import Pipeline
@@ -48,23 +50,15 @@ class Runtime:
     readiness: Readiness
 
 
-def _api(routes: Routes, readiness: Readiness, metrics: Metrics) -> FastAPI:
+def _api(routes: Routes, access: Access, readiness: Readiness, metrics: Metrics) -> FastAPI:
     """The application that tenants reach."""
     api = FastAPI(title="ragtenancy", redoc_url=None)
     document = build_document(__version__)
     api.openapi = lambda: document  # type: ignore[method-assign]
 
-    def route(path: str, method: str, handler: Handler) -> None:
-        endpoint = Endpoint(f"{method} {path}", handler, metrics)
+    for method, path, role, handler in ROUTES:
+        endpoint = Endpoint(f"{method} {path}", role, partial(handler, routes), access, metrics)
         api.router.routes.append(Route(path, endpoint, methods=[method]))
-
-    route("/v1/chat/completions", "POST", routes.chat)
-    route("/v1/search", "POST", routes.search)
-    route("/v1/documents", "POST", routes.put_document)
-    route("/v1/documents/{document_id}", "GET", routes.get_document)
-    route("/v1/documents/{document_id}", "DELETE", routes.delete_document)
-    route("/v1/models", "GET", routes.models)
-    route("/v1/usage", "GET", routes.usage)
 
     def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -93,6 +87,7 @@ def _internal(
 
     def expose(_: Request) -> Response:
         metrics.tenants.set(len(directory))
+        metrics.shared_keys.set(directory.shared_keys)
         return Response(metrics.expose(), media_type="text/plain; version=0.0.4")
 
     def progress(_: Request) -> Response:
@@ -172,7 +167,9 @@ async def run(settings: Settings, kube: ApiClient | None = None) -> AsyncIterato
 
         tasks.create_task(_keep_tokenizers(directory, tokenizers, readiness))
         yield Runtime(
-            _api(routes, readiness, metrics), _internal(metrics, directory, source), readiness
+            _api(routes, Access(directory), readiness, metrics),
+            _internal(metrics, directory, source),
+            readiness,
         )
         await admission.drain()
 

@@ -31,6 +31,10 @@ class Unauthenticated(RequestError):
         super().__init__("Incorrect API key provided.", code="invalid_api_key")
 
 
+class Forbidden(RequestError):
+    """The tenant is known, and may not do this."""
+
+
 class NotFound(RequestError):
     """What the request names is not there, for this tenant."""
 

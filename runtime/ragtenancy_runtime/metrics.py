@@ -37,6 +37,11 @@ class Metrics:
         self.tenants = Gauge(
             "ragtenancy_tenants", "Tenants in the directory.", registry=self.registry
         )
+        self.shared_keys = Gauge(
+            "ragtenancy_shared_keys",
+            "Key hashes that more than one key of the bindings has: they authenticate nobody.",
+            registry=self.registry,
+        )
         self._labelled: set[str] = set()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ragtenancy_runtime.errors import PayloadTooLarge
 from ragtenancy_runtime.http import sse
-from ragtenancy_runtime.tenants import Directory, Identity
+from ragtenancy_runtime.tenants import Identity, Tenant
 
 HEARTBEAT_S: Final = 10.0
 WRITE_S: Final = 60.0
@@ -58,16 +58,19 @@ class Call:
                 return bytes(value)
         return None
 
-    def authenticate(self, directory: Directory) -> Identity:
-        """Who is calling. Whatever is wrong with the key, the path and the answer are the same.
-
-        Raises:
-            Unauthenticated: No tenant has the key.
-        """
+    @property
+    def credential(self) -> str:
+        """The key or token that the request carries; empty when it has none."""
         value = (self.header(b"authorization") or b"").decode("latin-1")
         scheme, _, key = value.partition(" ")
-        self.identity = directory.authenticate(key.strip() if scheme.lower() == "bearer" else "")
-        return self.identity
+        return key.strip() if scheme.lower() == "bearer" else ""
+
+    @property
+    def tenant(self) -> Tenant:
+        """Who is calling. The endpoint has made sure of it before any handler runs."""
+        if self.identity is None:
+            raise RuntimeError("a handler runs for a tenant")
+        return self.identity.tenant
 
     async def body(self, limit: int) -> bytes:
         """The whole body.

@@ -1,4 +1,4 @@
-"""Around every route: errors become responses, and the request is counted and logged."""
+"""Around every route: who calls is made sure of, errors become responses, and each is recorded."""
 
 import logging
 import time
@@ -8,7 +8,9 @@ from typing import Any, Final
 from starlette.types import Receive, Scope, Send
 
 from ragtenancy_api.logs import fields
-from ragtenancy_runtime.errors import RateLimited, RequestError, Unavailable
+from ragtenancy_api.settings import Role
+from ragtenancy_runtime.access import Access, permit
+from ragtenancy_runtime.errors import Forbidden, RateLimited, RequestError, Unavailable
 from ragtenancy_runtime.http import sse
 from ragtenancy_runtime.http.call import Call, ClientGone
 from ragtenancy_runtime.http.errors import headers_of, internal_error, response_of
@@ -25,11 +27,15 @@ Handler = Callable[[Call], Awaitable[None]]
 
 
 class Endpoint:
-    """A route's handler as an ASGI application."""
+    """A route's handler as an ASGI application, for those who have a role."""
 
-    def __init__(self, route: str, handler: Handler, metrics: Metrics) -> None:
+    def __init__(
+        self, route: str, role: Role, handler: Handler, access: Access, metrics: Metrics
+    ) -> None:
         self._route = route
+        self._role = role
         self._handler = handler
+        self._access = access
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,6 +50,8 @@ class Endpoint:
 
     async def _answer(self, call: Call) -> None:
         try:
+            call.identity = await self._access.identify(call.credential)
+            permit(call.identity, self._role)
             await self._handler(call)
         except ClientGone:
             call.status = CLIENT_CLOSED
@@ -67,6 +75,8 @@ class Endpoint:
         tenant = self._metrics.tenant(call.identity.tenant.uid if call.identity else None)
         if isinstance(error, RateLimited):
             self._metrics.denials.labels(tenant, error.dimension).inc()
+        if isinstance(error, Forbidden):
+            self._metrics.denials.labels(tenant, error.code).inc()
         if isinstance(error, Unavailable):
             self._metrics.unavailable.labels(error.service).inc()
             _log.warning("request %s: %s away: %r", call.request_id, error.service, error.__cause__)

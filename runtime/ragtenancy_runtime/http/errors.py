@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from ragtenancy_runtime.errors import (
     Conflict,
+    Forbidden,
     NotFound,
     PayloadTooLarge,
     RateLimited,
@@ -21,6 +22,7 @@ from ragtenancy_runtime.errors import (
 
 _STATUS: dict[type[RequestError], tuple[HTTPStatus, str]] = {
     Unauthenticated: (HTTPStatus.UNAUTHORIZED, "invalid_request_error"),
+    Forbidden: (HTTPStatus.FORBIDDEN, "invalid_request_error"),
     NotFound: (HTTPStatus.NOT_FOUND, "invalid_request_error"),
     Conflict: (HTTPStatus.CONFLICT, "invalid_request_error"),
     PayloadTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid_request_error"),

@@ -48,6 +48,7 @@ _DOCUMENT_ID: Final = {
 _WRONG: Final = {
     "400": "The request is wrong; `param` names the field.",
     "401": "No such API key.",
+    "403": "The key's role does not allow it, or the tenant is suspended.",
     "404": "It is not there.",
     "409": "Another request is changing this document.",
     "413": "Too large.",

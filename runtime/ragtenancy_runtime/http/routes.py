@@ -2,13 +2,15 @@
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 from uuid import uuid4
 
+from ragtenancy_api.settings import Role
 from ragtenancy_runtime.admission import Admission
 from ragtenancy_runtime.errors import NotFound, PayloadTooLarge, RequestError
 from ragtenancy_runtime.http import sse
@@ -82,7 +84,7 @@ class Routes:
 
     async def chat(self, call: Call) -> None:
         """`POST /v1/chat/completions`."""
-        tenant = call.authenticate(self.directory).tenant
+        tenant = call.tenant
         request = parse(ChatRequest, await call.body(CHAT_BODY_BYTES))
         self._check_model(request.model)
         question = question_of(request)
@@ -114,7 +116,7 @@ class Routes:
 
     async def search(self, call: Call) -> None:
         """`POST /v1/search`."""
-        tenant = call.authenticate(self.directory).tenant
+        tenant = call.tenant
         request = parse(SearchRequest, await call.body(SEARCH_BODY_BYTES))
         retrieval, quotas = tenant.settings.retrieval, tenant.settings.quotas
         mode = request.mode or ("Hybrid" if retrieval.mode == "None" else retrieval.mode)
@@ -137,7 +139,7 @@ class Routes:
 
     async def put_document(self, call: Call) -> None:
         """`POST /v1/documents`. Goes on when the client goes away: it will ask again."""
-        tenant = call.authenticate(self.directory).tenant
+        tenant = call.tenant
         deployment = self.directory.deployment
         limit = deployment.ingestion.max_document_bytes
         request = parse(DocumentRequest, await call.body(limit * _ESCAPED + CHAT_BODY_BYTES))
@@ -158,7 +160,7 @@ class Routes:
 
     async def get_document(self, call: Call) -> None:
         """`GET /v1/documents/{id}`."""
-        tenant = call.authenticate(self.directory).tenant
+        tenant = call.tenant
         quotas = tenant.settings.quotas
         async with self.admission.held(tenant.uid, quotas, call.request_id):
             document = await self.documents.get(tenant, _document_id(call))
@@ -166,7 +168,7 @@ class Routes:
 
     async def delete_document(self, call: Call) -> None:
         """`DELETE /v1/documents/{id}`."""
-        tenant = call.authenticate(self.directory).tenant
+        tenant = call.tenant
         name = _document_id(call)
         quotas = tenant.settings.quotas
         async with self.admission.held(tenant.uid, quotas, call.request_id):
@@ -176,7 +178,6 @@ class Routes:
 
     async def models(self, call: Call) -> None:
         """`GET /v1/models`."""
-        call.authenticate(self.directory)
         created = int(self.started.timestamp())
         names = [self.directory.deployment.generation.model, MODEL_ALIAS]
         data = [
@@ -187,7 +188,7 @@ class Routes:
 
     async def usage(self, call: Call) -> None:
         """`GET /v1/usage`."""
-        tenant = call.authenticate(self.directory).tenant
+        tenant = call.tenant
         days = await self.admission.usage(tenant.uid)
         await call.respond(200, json.dumps(usage_object(days)).encode())
 
@@ -196,6 +197,28 @@ class Routes:
             raise NotFound(
                 f"The model '{name}' does not exist.", param="model", code="model_not_found"
             )
+
+
+class Route(NamedTuple):
+    """One route under /v1."""
+
+    method: str
+    path: str
+    role: Role
+    """What its caller must at least be."""
+    handler: Callable[[Routes, Call], Awaitable[None]]
+
+
+ROUTES: Final = (
+    Route("POST", "/v1/chat/completions", "Reader", Routes.chat),
+    Route("POST", "/v1/search", "Reader", Routes.search),
+    Route("POST", "/v1/documents", "Writer", Routes.put_document),
+    Route("GET", "/v1/documents/{document_id}", "Reader", Routes.get_document),
+    Route("DELETE", "/v1/documents/{document_id}", "Writer", Routes.delete_document),
+    Route("GET", "/v1/models", "Reader", Routes.models),
+    Route("GET", "/v1/usage", "Reader", Routes.usage),
+)
+"""Every route that tenants reach. There is no other way to declare one."""
 
 
 def _document_id(call: Call) -> str:

@@ -1,6 +1,7 @@
 """The directory follows the cluster, and says how far."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 
 from ragtenancy_runtime.adapters.kubernetes import Expired, KubernetesTenants, connect
-from ragtenancy_runtime.errors import Unauthenticated, Unavailable
+from ragtenancy_runtime.errors import Unavailable
 from ragtenancy_runtime.tenants import Directory
 from tests.fakes.manifests import (
     DEPLOYMENT,
@@ -61,10 +62,8 @@ async def following(api: ApiClient, namespace: str) -> AsyncIterator[tuple[Direc
 
 
 def knows(directory: Directory, name: str) -> bool:
-    try:
-        return directory.authenticate(key_of(name)).tenant.uid == uid_of(name)
-    except Unauthenticated:
-        return False
+    identity = directory.by_key(key_of(name), time.time())
+    return identity is not None and identity.tenant.uid == uid_of(name)
 
 
 async def within_a_second(holds: Any) -> None:

@@ -4,9 +4,12 @@ from typing import Any
 import pytest
 
 from ragtenancy_api.binding import RAGBinding
-from ragtenancy_runtime.errors import Unauthenticated, Unavailable
+from ragtenancy_api.meta import parse_timestamp
+from ragtenancy_runtime.errors import Unavailable
 from ragtenancy_runtime.tenants import Directory
 from tests.fakes.manifests import binding_manifest, key_of, uid_of
+
+NOW = parse_timestamp("2026-06-01T12:00:00Z").timestamp()
 
 
 def binding(name: str, *, keys: tuple[str, ...] = (), **metadata: Any) -> RAGBinding:
@@ -21,10 +24,8 @@ def binding(name: str, *, keys: tuple[str, ...] = (), **metadata: Any) -> RAGBin
 
 
 def who(directory: Directory, key: str) -> str | None:
-    try:
-        return directory.authenticate(key).tenant.name
-    except Unauthenticated:
-        return None
+    identity = directory.by_key(key, NOW)
+    return None if identity is None else identity.tenant.name
 
 
 def test_a_key_is_its_tenants() -> None:
@@ -32,7 +33,7 @@ def test_a_key_is_its_tenants() -> None:
     directory.apply(binding("a"))
     directory.apply(binding("b"))
     assert who(directory, key_of("a")) == "a"
-    assert directory.authenticate(key_of("b")).key_id == "key-b"
+    assert who(directory, key_of("b")) == "b"
     for wrong in ("", "x", key_of("a") + " ", key_of("a").upper()):
         assert who(directory, wrong) is None
 
@@ -69,6 +70,64 @@ def test_a_tenant_that_is_being_removed_does_not_authenticate() -> None:
     releasing = binding_manifest("b") | {"status": {"phase": "Releasing"}}
     directory.apply(RAGBinding.model_validate(releasing))
     assert who(directory, key_of("b")) is None
+
+
+def test_a_shared_key_is_logged_once_without_the_key_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    directory = Directory()
+    for _ in range(3):
+        directory.apply(binding("a", keys=("same", "own")))
+        directory.apply(binding("b", keys=("same",)))
+    assert directory.shared_keys == 1
+    (record,) = caplog.records
+    assert uid_of("a") in record.getMessage() and uid_of("b") in record.getMessage()
+    assert hashlib.sha256(b"same").hexdigest() not in record.getMessage()
+    directory.replace([binding("a", keys=("same",))])
+    assert directory.shared_keys == 0
+
+
+def test_a_key_is_unknown_from_its_end_on() -> None:
+    def until(moment: str) -> RAGBinding:
+        manifest = binding_manifest("a")
+        manifest["spec"]["keys"][0]["expiresAt"] = moment
+        return RAGBinding.model_validate(manifest)
+
+    directory = Directory()
+    for moment, served in (
+        ("2026-06-01T12:00:01Z", True),
+        ("2026-06-01T14:00:00.5+02:00", True),
+        ("2026-06-01T12:00:00Z", False),
+        ("2025-06-01T12:00:00Z", False),
+        ("2026-13-45T12:00:00Z", False),
+    ):
+        directory.apply(until(moment))
+        assert (who(directory, key_of("a")) == "a") is served, moment
+
+
+def test_a_tenant_is_found_by_name_while_one_binding_alone_serves_it() -> None:
+    def of_uid(uid: str, **status: Any) -> RAGBinding:
+        manifest = binding_manifest("a")
+        manifest["metadata"]["name"] = manifest["spec"]["tenantRef"]["uid"] = uid_of(uid)
+        manifest["spec"]["keys"] = []
+        return RAGBinding.model_validate(manifest | {"status": status})
+
+    def found() -> str | None:
+        tenant = directory.by_name("team", "a")
+        return None if tenant is None else tenant.uid
+
+    directory = Directory()
+    directory.apply(of_uid("old"))
+    assert found() == uid_of("old")
+    directory.apply(of_uid("old", phase="Released"))
+    assert found() is None
+    directory.apply(of_uid("new"))
+    assert found() == uid_of("new")
+    directory.apply(of_uid("old"))
+    assert found() is None, "two that say they are it: neither is trusted"
+    directory.remove(uid_of("old"))
+    assert found() == uid_of("new")
+    assert directory.by_name("other", "a") is None
 
 
 def test_a_list_forgets_what_is_not_in_it() -> None:
