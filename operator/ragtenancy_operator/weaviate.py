@@ -6,18 +6,23 @@ The REST API of the schema, by aiohttp: the client library with its gRPC stack c
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 
 from ragtenancy_api.stores import Collection
-from ragtenancy_api.wiring import CHUNK_PROPERTIES, DOCUMENT_PROPERTIES, Property
+from ragtenancy_api.wiring import CHUNK_PROPERTIES, DOCUMENT_PROPERTIES, OWNER, Property
 from ragtenancy_operator.errors import Refused, Retry, why
 
 BATCH: Final = 1000
 """Tenants in one request: one raft entry each."""
+_UPDATES: Final = 100
+"""Tenants in one request that changes them; Weaviate refuses more."""
+_COUNTS: Final = 50
+"""Counts in one query, which Weaviate makes at the same time."""
 _GATHER_SECONDS: Final = 0.02
 """How long a batch waits for more. Ten tenants applied together become one raft entry."""
+_AWAKE: Final = frozenset({"HOT", "ACTIVE"})
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, connect=3)
 
 
@@ -68,8 +73,31 @@ def vector_index(collection: Collection) -> dict[str, Any]:
     return {"vectorIndexType": collection.index.lower(), "vectorIndexConfig": shape}
 
 
+class NoCollection(Retry):
+    """A collection that is not there: it is made by the deployment's next pass."""
+
+
+class Share(NamedTuple):
+    """What one tenant of ours has in a collection: a Weaviate tenant, or a part of a shared one.
+
+    Attributes:
+        tenant: The Weaviate tenant.
+        owner: Uid that the objects' owner property has; None: the whole tenant.
+    """
+
+    tenant: str
+    owner: str | None = None
+
+    def arguments(self) -> str:
+        """The arguments that select it in a query. Both are names without quotes in them."""
+        chosen = f'tenant:"{self.tenant}"'
+        if self.owner is not None:
+            chosen += f',where:{{path:["{OWNER}"],operator:Equal,valueText:"{self.owner}"}}'
+        return chosen
+
+
 class Weaviate:
-    """One Weaviate's schema.
+    """One Weaviate's schema, and the number of objects.
 
     Methods raise Retry when it does not answer, and Refused when it will not take the credentials.
     """
@@ -117,14 +145,51 @@ class Weaviate:
                 created = True
         return created
 
-    async def tenants(self, collection: str) -> set[str]:
-        """Names of all tenants of a collection."""
+    async def tenants(self, collection: str) -> dict[str, bool]:
+        """Every tenant of a collection, and whether it is active.
+
+        Raises:
+            NoCollection: There is no such collection.
+        """
         status, answer = await self._request("GET", f"schema/{collection}/tenants")
-        if status == 404:
-            raise Retry(f"Weaviate has no collection {collection} yet")
+        if status == 404 or (status == 422 and "class not found" in str(answer)):
+            raise NoCollection(f"Weaviate has no collection {collection}")
         if status >= 400:
             raise Retry(f"Weaviate answered {status}: {answer}")
-        return {tenant["name"] for tenant in answer or ()}
+        return {tenant["name"]: tenant["activityStatus"] in _AWAKE for tenant in answer or ()}
+
+    async def deactivate(self, collection: str, names: Sequence[str]) -> None:
+        """Put tenants to sleep: their shards are closed until somebody asks."""
+        for at in range(0, len(names), _UPDATES):
+            body = [
+                {"name": name, "activityStatus": "INACTIVE"} for name in names[at : at + _UPDATES]
+            ]
+            status, answer = await self._request("PUT", f"schema/{collection}/tenants", body)
+            if status >= 400:
+                raise Retry(f"Weaviate puts no tenants to sleep ({status}): {answer}")
+
+    async def counts(self, collection: str, shares: Sequence[Share]) -> dict[Share, int]:
+        """How many objects each share has; one that could not be counted is left out.
+
+        A tenant that sleeps is woken by this.
+        """
+        found: dict[Share, int] = {}
+        for at in range(0, len(shares), _COUNTS):
+            asked = shares[at : at + _COUNTS]
+            query = " ".join(
+                f"a{number}:{collection}({share.arguments()}){{meta{{count}}}}"
+                for number, share in enumerate(asked)
+            )
+            status, answer = await self._request(
+                "POST", "graphql", {"query": f"{{Aggregate{{{query}}}}}"}
+            )
+            if status >= 400:
+                raise Retry(f"Weaviate counts nothing ({status}): {answer}")
+            groups = (answer.get("data") or {}).get("Aggregate") or {}
+            for number, share in enumerate(asked):
+                if group := groups.get(f"a{number}"):
+                    found[share] = int(group[0]["meta"]["count"])
+        return found
 
     async def create_tenants(self, collection: str, names: Sequence[str]) -> None:
         """Create tenants, inactive; those that are there are left as they are."""
@@ -153,24 +218,32 @@ class TenantBatches:
         self._client = client
         self._collections = tuple(collections)
         self._known: set[str] | None = None
+        self._halves: set[str] = set()
         self._creating: dict[str, asyncio.Future[None]] = {}
         self._deleting: dict[str, asyncio.Future[None]] = {}
         self._flush: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     def forget(self) -> None:
-        """Ask Weaviate anew which tenants it has: its collections were made again."""
+        """Ask Weaviate anew which tenants it has: some are not there that should be."""
         self._known = None
 
-    async def ensure(self, name: str) -> None:
-        """Have the tenant in every collection."""
+    async def ensure(self, name: str) -> bool:
+        """Have the tenant in every collection; says whether it had to be made."""
         if self._known is None:
             async with self._lock:
                 if self._known is None:
-                    held = [await self._client.tenants(name) for name in self._collections]
+                    held = [set(await self._client.tenants(name)) for name in self._collections]
                     self._known = set.intersection(*held)
-        if name not in self._known:
-            await self._join(self._creating, name)
+                    self._halves = set.union(*held) - self._known
+        if name in self._known:
+            return False
+        if name in self._halves:
+            # Documents without chunks are found by nobody, and would keep themselves from being
+            # loaded again: their content has not changed.
+            await self.remove(name)
+        await self._join(self._creating, name)
+        return True
 
     async def remove(self, name: str) -> None:
         """Have the tenant in no collection."""
@@ -202,8 +275,13 @@ class TenantBatches:
         for name in taken:
             del batch[name]
         try:
-            for collection in self._collections:
-                await send(collection, list(taken))
+            # nobody is to ask which tenants there are while some are in one collection only
+            async with self._lock:
+                for collection in self._collections:
+                    await send(collection, list(taken))
+                if self._known is not None:
+                    known = self._known | set(taken) if created else self._known - set(taken)
+                    self._known, self._halves = known, self._halves - set(taken)
         except BaseException as error:
             failure = error if isinstance(error, Exception) else Retry("the operator is stopping")
             for future in taken.values():
@@ -213,8 +291,6 @@ class TenantBatches:
             if not isinstance(error, Exception):
                 raise
         else:
-            if self._known is not None:
-                self._known = self._known | set(taken) if created else self._known - set(taken)
             for future in taken.values():
                 if not future.done():
                     future.set_result(None)
