@@ -14,6 +14,8 @@ API_PORT: Final = 8080
 INTERNAL_PORT: Final = 9090
 """The port of the platform: /metrics and WATCH_PATH. In no Service that tenants use."""
 WATCH_PATH: Final = "/watch"
+DOWNLOAD_PATH: Final = "/download"
+"""Where, on INTERNAL_PORT, a pod that downloads a model says how far it is."""
 
 ENV_DEPLOYMENT: Final = "RAGTENANCY_DEPLOYMENT"
 ENV_NAMESPACE: Final = "RAGTENANCY_NAMESPACE"
@@ -55,6 +57,38 @@ class WatchProgress(OpenModel):
 
     ragbindings: str = Field(description="resourceVersion up to which bindings are applied.")
     ragdeployments: str = Field(description="The same for the pod's own RAGDeployment.")
+
+
+def amount(count: int, of: int | None = None) -> str:
+    """Bytes for people: ``12.4 GB``, or ``3.1 of 12.4 GB``."""
+    power = min(max(len(str(of or count)) - 1, 0) // 3, 4)
+    unit = ("B", "kB", "MB", "GB", "TB")[power]
+
+    def number(value: int) -> str:
+        return f"{value / 1000**power:.1f}" if power else str(value)
+
+    return f"{number(count)} {unit}" if of is None else f"{number(count)} of {number(of)} {unit}"
+
+
+class DownloadProgress(OpenModel):
+    """What a pod that downloads a model answers on DOWNLOAD_PATH."""
+
+    done: int = Field(default=0, description="Bytes that the model cache holds.")
+    total: int | None = Field(
+        default=None, description="Bytes of the model; null until the hub has answered."
+    )
+    trouble: str = Field(
+        default="", description="Why it is waiting to try again; empty while it goes on."
+    )
+
+
+class DownloadFailure(OpenModel):
+    """What a pod that could not download a model leaves as its termination message."""
+
+    reason: Literal[
+        "ModelNotFound", "TokenMissing", "DiskFull", "Unreachable", "CacheReadOnly", "Failed"
+    ] = Field(description="What went wrong, in one word.")
+    message: str = Field(description="The same in a sentence, with what to do; no credentials.")
 
 
 _STATE: Final = ("requests", "tokens", "leases", "usage", "admitted", "epoch", "writing", "used")
