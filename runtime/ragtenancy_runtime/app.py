@@ -19,6 +19,7 @@ from ragtenancy_api import __version__
 from ragtenancy_api.wiring import WATCH_PATH
 from ragtenancy_runtime.access import Access
 from ragtenancy_runtime.adapters import files, kubernetes
+from ragtenancy_runtime.adapters.issuer import IssuedTokens
 from ragtenancy_runtime.adapters.openai import OpenAIEmbedder, OpenAIGenerator, session
 from ragtenancy_runtime.adapters.redis import RedisScripts
 from ragtenancy_runtime.adapters.weaviate import WeaviateStore
@@ -134,6 +135,8 @@ async def run(settings: Settings, kube: ApiClient | None = None) -> AsyncIterato
         embedding = await stack.enter_async_context(session(credentials.embedding))
         generation = await stack.enter_async_context(session(credentials.generation))
 
+        issuer = await stack.enter_async_context(session(None))
+        access = Access(directory, IssuedTokens(issuer))
         admission = Admission(state)
         cache = ExactCache(cache_redis)
         embedder = OpenAIEmbedder(settings.embedding_url, embedding)
@@ -167,7 +170,7 @@ async def run(settings: Settings, kube: ApiClient | None = None) -> AsyncIterato
 
         tasks.create_task(_keep_tokenizers(directory, tokenizers, readiness))
         yield Runtime(
-            _api(routes, Access(directory), readiness, metrics),
+            _api(routes, access, readiness, metrics),
             _internal(metrics, directory, source),
             readiness,
         )

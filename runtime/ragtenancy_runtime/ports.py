@@ -5,11 +5,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from ragtenancy_api.api import JWTAuth
 from ragtenancy_api.binding import Placement
 
 Message = dict[str, Any]
 """One chat message in OpenAI's shape, its content a string."""
 RetrievalMode = Literal["Hybrid", "Vector", "Keyword", "None"]
+
+
+class TokenVerifier(Protocol):
+    """Verifies tokens of an issuer that the platform trusts."""
+
+    async def tenant_claim(self, trusted: JWTAuth, token: str) -> str:
+        """What a valid token's tenant claim says.
+
+        Raises:
+            Unauthenticated: The token is not valid.
+            Unavailable: The issuer is away, and its keys were never here.
+        """
+        ...
 
 
 class Tokenizer(Protocol):

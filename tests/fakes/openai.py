@@ -10,10 +10,13 @@ import json
 import math
 import re
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+
+from tests.fakes.served import Served
 
 DIMENSIONS = 64
 
@@ -34,7 +37,7 @@ def words(text: str) -> int:
 
 
 @dataclass
-class FakeOpenAI:
+class FakeOpenAI(Served):
     """What it is told to do, and what it saw.
 
     Attributes:
@@ -46,7 +49,6 @@ class FakeOpenAI:
         closed: Set when a client broke off a stream.
     """
 
-    port: int = 0
     pieces: list[str] = field(default_factory=lambda: ["Hello", " world"])
     fault: str = ""
     gate: threading.Event = field(default_factory=threading.Event)
@@ -58,9 +60,6 @@ class FakeOpenAI:
     generated: int = 0
     prompted: int = 0
     delay_s: float = 0.0
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    _runner: web.AppRunner | None = None
-    _thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -75,43 +74,19 @@ class FakeOpenAI:
         self.closed.clear()
         self.generated = self.prompted = self.most_running = 0
 
-    def start(self) -> "FakeOpenAI":
-        """Serve in a thread; on the port it had, when it is started again."""
+    def routes(self) -> Iterable[web.RouteDef]:
+        """OpenAI's."""
         self.gate.set()
-        started = threading.Event()
-
-        async def serve() -> None:
-            app = web.Application()
-            app.router.add_post("/v1/chat/completions", self._chat)
-            app.router.add_post("/v1/embeddings", self._embeddings)
-            app.router.add_get("/v1/models", self._models)
-            self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
-            await self._runner.setup()
-            site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-            await site.start()
-            self.port = self._runner.addresses[0][1]
-            started.set()
-
-        def run() -> None:
-            self._loop = asyncio.new_event_loop()
-            self._loop.run_until_complete(serve())
-            self._loop.run_forever()
-            self._loop.close()
-
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
-        started.wait(10)
-        return self
+        return (
+            web.post("/v1/chat/completions", self._chat),
+            web.post("/v1/embeddings", self._embeddings),
+            web.get("/v1/models", self._models),
+        )
 
     def stop(self) -> None:
         """Stop serving; connections break."""
-        runner, thread = self._runner, self._thread
-        if runner is None or thread is None:
-            raise RuntimeError("not started")
         self.gate.set()
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        thread.join(10)
+        super().stop()
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": []})

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from ragtenancy_api.api import JWTAuth
 from ragtenancy_api.binding import RAGBinding
 from ragtenancy_api.deployment import RAGDeployment
 from ragtenancy_api.settings import Role
@@ -14,6 +15,13 @@ from tests.fakes.manifests import binding_manifest, deployment_manifest, key_of
 
 READERS_POST = {"/v1/chat/completions", "/v1/search"}
 """What is asked by POST and changes nothing."""
+
+
+class NoTokens:
+    """An issuer whose tokens are never valid."""
+
+    async def tenant_claim(self, trusted: JWTAuth, token: str) -> str:
+        raise Unauthenticated
 
 
 def binding(**spec: Any) -> RAGBinding:
@@ -60,7 +68,7 @@ def test_a_suspended_tenant_may_nothing() -> None:
 
 async def test_keys_are_unknown_while_the_deployment_takes_none() -> None:
     directory = Directory()
-    access = Access(directory)
+    access = Access(directory, NoTokens())
     directory.apply(binding())
     with pytest.raises(Unavailable):
         await access.identify(key_of("a"))
