@@ -49,14 +49,14 @@ class RedisScripts:
     its first use. Scripts allow for it: running one again under the same id changes nothing.
     """
 
-    def __init__(self, url: str, service: str, timeout: float = 2.0) -> None:
+    def __init__(self, url: str, service: str, timeout: float = 4.0) -> None:
         self._service = service
         self._timeout = timeout
         pool = ConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
             socket_timeout=timeout,
-            socket_connect_timeout=min(1.0, timeout),
+            socket_connect_timeout=min(2.0, timeout),
             retry=Retry(NoBackoff(), 1),
         )
         self._redis: Redis = Redis.from_pool(pool)
