@@ -111,6 +111,75 @@ class QueueMeter:
         self._at(self._worked, key.kind).observe(worked)
 
 
+class KeeperMeter:
+    """What ``ragtenancy_*`` says of the stores, told by the keeper."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["namespace", "deployment"]
+        self._active = Gauge(
+            "ragtenancy_active_tenants",
+            "Weaviate tenants whose shards are open.",
+            labels,
+            registry=registry,
+        )
+        self._beyond = Gauge(
+            "ragtenancy_active_tenants_beyond_limit",
+            "Those beyond maxActiveTenants that cannot be put to sleep: they are in use.",
+            labels,
+            registry=registry,
+        )
+        self._deactivated = Counter(
+            "ragtenancy_tenants_deactivated",
+            "Tenants that were put to sleep.",
+            labels,
+            registry=registry,
+        )
+        self._repairs = Counter(
+            "ragtenancy_repairs",
+            "Damage in a store that was found and mended, by kind: tenant, collection, state.",
+            [*labels, "kind"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "ragtenancy_keeper_pass_seconds",
+            "How long the keeper looked after one deployment's stores.",
+            labels,
+            registry=registry,
+        )
+        self._checkpoints = Counter(
+            "ragtenancy_checkpoints",
+            "Usage and document counts that were written into a RAGBinding.",
+            labels,
+            registry=registry,
+        )
+
+    def active(self, where: tuple[str, str], active: int, beyond: int) -> None:
+        """Say how many tenants are active, and how many of them are too many."""
+        self._active.labels(*where).set(active)
+        self._beyond.labels(*where).set(beyond)
+
+    def deactivated(self, where: tuple[str, str], number: int) -> None:
+        """Count tenants that were put to sleep."""
+        self._deactivated.labels(*where).inc(number)
+
+    def repaired(self, where: tuple[str, str], kind: str, number: int = 1) -> None:
+        """Count damage that was mended."""
+        self._repairs.labels(*where, kind).inc(number)
+
+    def passed(self, where: tuple[str, str], seconds: float) -> None:
+        """Count a look at a deployment's stores."""
+        self._seconds.labels(*where).observe(seconds)
+
+    def checkpointed(self, where: tuple[str, str]) -> None:
+        """Count a write of usage or of a count."""
+        self._checkpoints.labels(*where).inc()
+
+    def forget(self, where: tuple[str, str]) -> None:
+        """Say no more of a deployment that is gone."""
+        for gauge in (self._active, self._beyond):
+            gauge.remove(*where)
+
+
 class Metrics:
     """The operator's metrics, in a registry of their own."""
 
@@ -120,6 +189,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self._kinds = tuple(kinds)
         self.queue = QueueMeter(self.registry, self._kinds)
+        self.keeper = KeeperMeter(self.registry)
         self._reconciles = Counter(
             "controller_runtime_reconcile",
             "Reconciles by controller and result: success, requeue_after, error.",

@@ -1,6 +1,6 @@
 """What a reconcile works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ragtenancy_operator.apply import Applier
 from ragtenancy_operator.connections import Connections
@@ -10,6 +10,17 @@ from ragtenancy_operator.served import Served
 from ragtenancy_operator.settings import Settings
 from ragtenancy_operator.store import Key, Store
 from ragtenancy_operator.workqueue import WorkQueue
+
+
+@dataclass
+class Findings:
+    """What the keeper found in the stores, and the reconciles say in conditions.
+
+    Attributes:
+        state_lost: Since when a deployment's state Redis has only counted anew, by its uid.
+    """
+
+    state_lost: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -24,3 +35,4 @@ class Services:
     events: Events
     connections: Connections
     served: Served
+    findings: Findings = field(default_factory=Findings)

@@ -23,6 +23,7 @@ class Settings:
         watch_namespaces: Namespaces to watch; all when empty.
         workers: Reconciles that run at the same time.
         resync_seconds: How often every object is looked at again.
+        keeper_seconds: How often the keeper looks after the stores.
         port: Port of /healthz, /readyz and /metrics.
         lease_seconds: How long a lease holds when its holder does not renew it.
         images: Default image by component.
@@ -33,6 +34,7 @@ class Settings:
     watch_namespaces: tuple[str, ...] = ()
     workers: int = 16
     resync_seconds: float = 300.0
+    keeper_seconds: float = 10.0
     port: int = 9090
     lease_seconds: float = 10.0
     images: Mapping[str, str] = field(
@@ -75,6 +77,7 @@ class Settings:
             watch_namespaces=tuple(filter(None, (n.strip() for n in namespaces.split(",")))),
             workers=int(number("RAGTENANCY_WORKERS", default.workers)),
             resync_seconds=number("RAGTENANCY_RESYNC_SECONDS", default.resync_seconds),
+            keeper_seconds=number("RAGTENANCY_KEEPER_SECONDS", default.keeper_seconds),
             port=int(number("RAGTENANCY_PORT", default.port)),
             lease_seconds=number("RAGTENANCY_LEASE_SECONDS", default.lease_seconds),
             images=images,
