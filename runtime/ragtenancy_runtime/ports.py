@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from ragtenancy_api.api import JWTAuth
-from ragtenancy_api.binding import Placement
 
 Message = dict[str, Any]
 """One chat message in OpenAI's shape, its content a string."""
@@ -135,12 +134,29 @@ class FoundChunk:
     title: str
 
 
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Where a tenant's documents are."""
+
+    documents: str
+    """Collection of documents."""
+    chunks: str
+    """Collection of chunks."""
+    tenant: str
+    """Weaviate tenant in both."""
+    owner: str
+    """Written with every object: whose it is."""
+    shared: bool = False
+    """Whether others' objects lie in the same Weaviate tenant: all that is read, changed or removed
+    is then filtered by the owner."""
+
+
 class DocumentStore(Protocol):
     """Documents and chunks of tenants. Every method raises Unavailable when the store is away."""
 
     async def search(
         self,
-        placement: Placement,
+        corpus: Corpus,
         mode: RetrievalMode,
         query: str,
         vector: Sequence[float] | None,
@@ -149,15 +165,13 @@ class DocumentStore(Protocol):
         """The chunks nearest to a query, best first, whatever their version."""
         ...
 
-    async def documents(
-        self, placement: Placement, document_ids: Sequence[str]
-    ) -> dict[str, Document]:
+    async def documents(self, corpus: Corpus, document_ids: Sequence[str]) -> dict[str, Document]:
         """Those of the documents that exist, by id."""
         ...
 
     async def write_chunks(
         self,
-        placement: Placement,
+        corpus: Corpus,
         document: Document,
         chunks: Sequence[Chunk],
         vectors: Sequence[Sequence[float]],
@@ -166,21 +180,21 @@ class DocumentStore(Protocol):
         ...
 
     async def wait_searchable(
-        self, placement: Placement, document: Document, vector: Sequence[float]
+        self, corpus: Corpus, document: Document, vector: Sequence[float]
     ) -> None:
         """Wait until a search can find every chunk of a version; `vector` is one of theirs."""
         ...
 
-    async def put_document(self, placement: Placement, document: Document) -> None:
+    async def put_document(self, corpus: Corpus, document: Document) -> None:
         """Write the document's own object: from now on queries see its version."""
         ...
 
-    async def delete_document(self, placement: Placement, document_id: str) -> None:
+    async def delete_document(self, corpus: Corpus, document_id: str) -> None:
         """Remove the document's own object: from now on queries do not see it."""
         ...
 
     async def delete_chunks(
-        self, placement: Placement, document_id: str, keep_version: str | None
+        self, corpus: Corpus, document_id: str, keep_version: str | None
     ) -> None:
         """Remove every chunk of a document except those of one version."""
         ...

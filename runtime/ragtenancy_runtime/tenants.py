@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ragtenancy_api.binding import BoundKey, Placement, RAGBinding, Settings
+from ragtenancy_api.binding import BoundKey, RAGBinding, Settings
 from ragtenancy_api.deployment import RAGDeploymentSpec
 from ragtenancy_api.meta import parse_timestamp
 from ragtenancy_api.settings import Role
 from ragtenancy_runtime.errors import Unavailable
+from ragtenancy_runtime.ports import Corpus
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Tenant:
     uid: str
     namespace: str
     name: str
-    placement: Placement
+    corpus: Corpus
     settings: Settings
     revision: str
     """Digest of the settings: answers made under others are not served from the cache."""
@@ -46,8 +47,30 @@ class Identity:
     """Unix time from which on the key is unknown."""
 
 
+def corpus_of(binding: RAGBinding) -> Corpus:
+    """Where a tenant's documents are. What it took over may have another's uid as its owner.
+
+    Raises:
+        ValueError: It shares a Weaviate tenant, and nothing says which objects are its own.
+    """
+    placement = binding.spec.placement
+    if placement.isolation == "Filter" and placement.owner is None:
+        raise ValueError("isolation Filter without an owner")
+    return Corpus(
+        documents=placement.documents,
+        chunks=placement.chunks,
+        tenant=placement.tenant,
+        owner=placement.owner or binding.spec.tenant_ref.uid,
+        shared=placement.owner is not None,
+    )
+
+
 def tenant_of(binding: RAGBinding) -> Tenant:
-    """The tenant that a binding describes."""
+    """The tenant that a binding describes.
+
+    Raises:
+        ValueError: It cannot be served safely.
+    """
     ref = binding.spec.tenant_ref
     settings = binding.spec.settings
     canonical = json.dumps(settings.wire(), sort_keys=True).encode()
@@ -55,7 +78,7 @@ def tenant_of(binding: RAGBinding) -> Tenant:
         uid=ref.uid,
         namespace=ref.namespace,
         name=ref.name,
-        placement=binding.spec.placement,
+        corpus=corpus_of(binding),
         settings=settings,
         revision=hashlib.sha256(canonical).hexdigest(),
         suspended=binding.spec.suspended,
@@ -113,8 +136,8 @@ class Directory:
         """Take a binding in the place of what it said before."""
         name = binding.metadata.name
         touched = self._forget(name)
-        if serves(binding):
-            tenant = tenant_of(binding)
+        tenant = self._served(binding)
+        if tenant is not None:
             self._tenants[name] = tenant
             self._names.setdefault((tenant.namespace, tenant.name), []).append(name)
             self._hashes[name] = tuple(key.sha256 for key in binding.spec.keys)
@@ -122,6 +145,15 @@ class Directory:
                 claim = (name, identity_of(tenant, key))
                 self._claims.setdefault(key.sha256, []).append(claim)
         self._note_shared({*touched, *self._hashes.get(name, ())})
+
+    def _served(self, binding: RAGBinding) -> Tenant | None:
+        if not serves(binding):
+            return None
+        try:
+            return tenant_of(binding)
+        except ValueError as error:
+            _log.error("RAGBinding %s is not served: %s", binding.metadata.name, error)
+            return None
 
     def remove(self, name: str) -> None:
         """Forget a binding and its keys."""

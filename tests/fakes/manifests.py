@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from ragtenancy_api.meta import API_VERSION
+from ragtenancy_api.wiring import SHARED_TENANT
 from tests.fakes.openai import DIMENSIONS
 
 DOCUMENTS, CHUNKS = "RuntimeDocuments", "RuntimeChunks"
@@ -42,9 +43,12 @@ def deployment_manifest(url: str) -> dict[str, Any]:
     }
 
 
-def binding_manifest(name: str, **settings: Any) -> dict[str, Any]:
-    """A RAGBinding of a tenant of this name."""
+def binding_manifest(name: str, owner: str | None = None, **settings: Any) -> dict[str, Any]:
+    """A RAGBinding of a tenant of this name; with an owner, it shares a shard with others."""
     uid = uid_of(name)
+    placement = {"documents": DOCUMENTS, "chunks": CHUNKS, "tenant": uid}
+    if owner is not None:
+        placement |= {"tenant": SHARED_TENANT, "isolation": "Filter", "owner": owner}
     digest = hashlib.sha256(key_of(name).encode()).hexdigest()
     return {
         "apiVersion": API_VERSION,
@@ -53,7 +57,7 @@ def binding_manifest(name: str, **settings: Any) -> dict[str, Any]:
         "spec": {
             "tenantRef": {"namespace": "team", "name": name, "uid": uid},
             "deploymentRef": {"name": DEPLOYMENT},
-            "placement": {"documents": DOCUMENTS, "chunks": CHUNKS, "tenant": uid},
+            "placement": placement,
             "keys": [{"id": f"key-{name}", "name": "default", "sha256": digest}],
             "settings": settings,
         },

@@ -12,13 +12,13 @@ import weaviate
 from weaviate.classes.config import ConsistencyLevel
 from weaviate.classes.data import DataObject
 from weaviate.classes.init import AdditionalConfig, Auth, GrpcConfig, Timeout
-from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
+from weaviate.classes.query import Filter, FilterReturn, HybridFusion, MetadataQuery
 from weaviate.collections import CollectionAsync
 from weaviate.exceptions import WeaviateBaseError
 
-from ragtenancy_api.binding import Placement
+from ragtenancy_api.wiring import OWNER
 from ragtenancy_runtime.errors import Unavailable
-from ragtenancy_runtime.ports import Chunk, Document, FoundChunk, RetrievalMode
+from ragtenancy_runtime.ports import Chunk, Corpus, Document, FoundChunk, RetrievalMode
 
 QUERY_S: Final = 3.0
 """The client itself would retry for a minute."""
@@ -39,14 +39,28 @@ _CHANNEL_OPTIONS: Final = [
 ]
 
 
-def object_id(*parts: str) -> UUID:
-    """Id of an object, from parts that no other parts can be mistaken for."""
-    return uuid5(_NAMESPACE, json.dumps(parts))
+def object_id(corpus: Corpus, *parts: str) -> UUID:
+    """Id of a tenant's object, from parts that no other parts can be mistaken for.
+
+    In a shared Weaviate tenant the owner is one of them: a write there takes the place of what has
+    the same id, whosever it is.
+    """
+    whose = (corpus.tenant, corpus.owner) if corpus.shared else (corpus.tenant,)
+    return uuid5(_NAMESPACE, json.dumps((*whose, *parts)))
 
 
-def document_properties(document: Document) -> dict[str, Any]:
+def owned(corpus: Corpus, where: FilterReturn | None = None) -> FilterReturn | None:
+    """A filter that lets only the tenant's own objects through; None where there are no others."""
+    if not corpus.shared:
+        return where
+    own = Filter.by_property(OWNER).equal(corpus.owner)
+    return own if where is None else own & where
+
+
+def document_properties(corpus: Corpus, document: Document) -> dict[str, Any]:
     """A document as its object holds it."""
     return {
+        OWNER: corpus.owner,
         "document_id": document.document_id,
         "version": document.version,
         "sha256": document.sha256,
@@ -136,26 +150,27 @@ class WeaviateStore:
         """Close every connection."""
         await self._client.close()
 
-    def _collection(self, name: str, placement: Placement) -> "CollectionAsync[Any, Any]":
+    def _collection(self, name: str, corpus: Corpus) -> "CollectionAsync[Any, Any]":
         if not self._client.is_connected():
             raise Unavailable("vector store")
         return (
             self._client.collections.use(name)
-            .with_tenant(placement.tenant)
+            .with_tenant(corpus.tenant)
             .with_consistency_level(ConsistencyLevel.QUORUM)
         )
 
     async def search(
         self,
-        placement: Placement,
+        corpus: Corpus,
         mode: RetrievalMode,
         query: str,
         vector: Sequence[float] | None,
         limit: int,
     ) -> list[FoundChunk]:
         """The chunks nearest to a query, best first."""
-        collection = self._collection(placement.chunks, placement)
+        collection = self._collection(corpus.chunks, corpus)
         common: dict[str, Any] = {
+            "filters": owned(corpus),
             "limit": limit,
             "return_properties": _CHUNK_PROPERTIES,
             "return_metadata": MetadataQuery(score=True, distance=True),
@@ -181,32 +196,30 @@ class WeaviateStore:
             for entry in found.objects
         ]
 
-    async def documents(
-        self, placement: Placement, document_ids: Sequence[str]
-    ) -> dict[str, Document]:
+    async def documents(self, corpus: Corpus, document_ids: Sequence[str]) -> dict[str, Document]:
         """Those of the documents that exist, by id."""
-        collection = self._collection(placement.documents, placement)
-        ids = [object_id(placement.tenant, document_id) for document_id in document_ids]
+        collection = self._collection(corpus.documents, corpus)
+        ids = [object_id(corpus, document_id) for document_id in document_ids]
+        where = owned(corpus, Filter.by_id().contains_any(ids))
         async with _bounded(QUERY_S):
-            found = await collection.query.fetch_objects_by_ids(ids, limit=len(ids))
+            found = await collection.query.fetch_objects(filters=where, limit=len(ids))
         documents = [document_of(entry.properties) for entry in found.objects]
         return {document.document_id: document for document in documents}
 
     async def write_chunks(
         self,
-        placement: Placement,
+        corpus: Corpus,
         document: Document,
         chunks: Sequence[Chunk],
         vectors: Sequence[Sequence[float]],
     ) -> None:
         """Write chunks of a version that no query sees yet."""
-        collection = self._collection(placement.chunks, placement)
+        collection = self._collection(corpus.chunks, corpus)
         objects = [
             DataObject(
-                uuid=object_id(
-                    placement.tenant, document.document_id, document.version, str(chunk.position)
-                ),
+                uuid=object_id(corpus, document.document_id, document.version, str(chunk.position)),
                 properties={
+                    OWNER: corpus.owner,
                     "document_id": document.document_id,
                     "version": document.version,
                     "position": chunk.position,
@@ -223,19 +236,20 @@ class WeaviateStore:
         await self._insert(collection, objects)
 
     async def wait_searchable(
-        self, placement: Placement, document: Document, vector: Sequence[float]
+        self, corpus: Corpus, document: Document, vector: Sequence[float]
     ) -> None:
         """Wait until every chunk of a version can be found by its vector.
 
         With asynchronous indexing (which a dynamic index needs) that takes up to a second after
         the write; before it, a switched document would be seen in part.
         """
-        collection = self._collection(placement.chunks, placement)
+        collection = self._collection(corpus.chunks, corpus)
+        where = owned(corpus, Filter.by_property("version").equal(document.version))
         async with _bounded(WRITE_S):
             while True:
                 found = await collection.query.near_vector(
                     near_vector=list(vector),
-                    filters=Filter.by_property("version").equal(document.version),
+                    filters=where,
                     limit=document.chunks,
                     return_properties=[],
                 )
@@ -243,13 +257,12 @@ class WeaviateStore:
                     return
                 await asyncio.sleep(_INDEX_POLL_S)
 
-    async def put_document(self, placement: Placement, document: Document) -> None:
+    async def put_document(self, corpus: Corpus, document: Document) -> None:
         """Write the document's own object, in one write."""
-        collection = self._collection(placement.documents, placement)
-        uuid = object_id(placement.tenant, document.document_id)
-        await self._insert(
-            collection, [DataObject(uuid=uuid, properties=document_properties(document))]
-        )
+        collection = self._collection(corpus.documents, corpus)
+        uuid = object_id(corpus, document.document_id)
+        properties = document_properties(corpus, document)
+        await self._insert(collection, [DataObject(uuid=uuid, properties=properties)])
 
     async def _insert(
         self, collection: "CollectionAsync[Any, Any]", objects: list[DataObject[Any, Any]]
@@ -260,23 +273,29 @@ class WeaviateStore:
             first = next(iter(result.errors.values()))
             raise Unavailable("vector store") from WeaviateBaseError(first.message)
 
-    async def delete_document(self, placement: Placement, document_id: str) -> None:
+    async def delete_document(self, corpus: Corpus, document_id: str) -> None:
         """Remove the document's own object."""
-        collection = self._collection(placement.documents, placement)
-        async with _bounded(WRITE_S):
-            await collection.data.delete_by_id(object_id(placement.tenant, document_id))
+        collection = self._collection(corpus.documents, corpus)
+        await self._delete(collection, corpus, Filter.by_id().equal(object_id(corpus, document_id)))
 
     async def delete_chunks(
-        self, placement: Placement, document_id: str, keep_version: str | None
+        self, corpus: Corpus, document_id: str, keep_version: str | None
     ) -> None:
         """Remove every chunk of a document except those of one version."""
-        collection = self._collection(placement.chunks, placement)
-        where: Any = Filter.by_property("document_id").equal(document_id)
+        collection = self._collection(corpus.chunks, corpus)
+        where: FilterReturn = Filter.by_property("document_id").equal(document_id)
         if keep_version is not None:
             where &= Filter.by_property("version").not_equal(keep_version)
+        await self._delete(collection, corpus, where)
+
+    async def _delete(
+        self, collection: "CollectionAsync[Any, Any]", corpus: Corpus, where: FilterReturn
+    ) -> None:
+        """Remove everything that is the tenant's and matches."""
+        own: Any = owned(corpus, where)
         for _ in range(_MAX_SWEEPS):
             async with _bounded(WRITE_S):
-                result = await collection.data.delete_many(where=where)
+                result = await collection.data.delete_many(where=own)
             if result.failed:
                 raise Unavailable("vector store")
             if not result.matches:

@@ -125,7 +125,7 @@ class Routes:
         query = first_tokens(request.query, embedding.max_input_tokens, tokenizer)
         async with call.watched(), self.admission.held(tenant.uid, quotas, call.request_id) as used:
             found = await self.pipeline.search.find(
-                tenant.placement, mode, embedding.model, query, request.top_k or retrieval.top_k
+                tenant.corpus, mode, embedding.model, query, request.top_k or retrieval.top_k
             )
             used.embedding = found.embedding_tokens
             results = [

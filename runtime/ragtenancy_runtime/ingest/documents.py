@@ -92,7 +92,7 @@ class Documents:
         Raises:
             NotFound: There is none of this id.
         """
-        found = await self.store.documents(tenant.placement, [document_id])
+        found = await self.store.documents(tenant.corpus, [document_id])
         if document_id not in found:
             raise NotFound(f"No document has the id '{document_id}'.", code="document_not_found")
         return found[document_id]
@@ -115,7 +115,7 @@ class Documents:
         """
         digest = content_hash(new, embedding.model, embedding.chunking)
         async with claimed(self.state, tenant.uid, new.document_id) as claim:
-            found = await self.store.documents(tenant.placement, [new.document_id])
+            found = await self.store.documents(tenant.corpus, [new.document_id])
             old = found.get(new.document_id)
             if old is not None and old.sha256 == digest:
                 return Written(old, created=False)
@@ -145,11 +145,11 @@ class Documents:
                     embedding.model, [chunk.text for chunk in batch]
                 )
                 usage.embedding += embedded.tokens
-                await self.store.write_chunks(tenant.placement, document, batch, embedded.vectors)
+                await self.store.write_chunks(tenant.corpus, document, batch, embedded.vectors)
                 await claim.extend()
-            await self.store.wait_searchable(tenant.placement, document, embedded.vectors[-1])
+            await self.store.wait_searchable(tenant.corpus, document, embedded.vectors[-1])
             await claim.extend(switching=True)
-            await self.store.put_document(tenant.placement, document)
+            await self.store.put_document(tenant.corpus, document)
             await self._announce(tenant, claim)
             await self._sweep(tenant, new.document_id, document.version, claim)
         return Written(document, created=old is None)
@@ -164,7 +164,7 @@ class Documents:
         async with claimed(self.state, tenant.uid, document_id) as claim:
             await self.get(tenant, document_id)
             await claim.extend(switching=True)
-            await self.store.delete_document(tenant.placement, document_id)
+            await self.store.delete_document(tenant.corpus, document_id)
             await self._announce(tenant, claim)
             await self._sweep(tenant, document_id, None, claim)
 
@@ -177,4 +177,4 @@ class Documents:
         self, tenant: Tenant, document_id: str, keep_version: str | None, claim: Claim
     ) -> None:
         await claim.extend()
-        await self.store.delete_chunks(tenant.placement, document_id, keep_version)
+        await self.store.delete_chunks(tenant.corpus, document_id, keep_version)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ragtenancy_api.binding import Placement
 from ragtenancy_runtime.ports import (
+    Corpus,
     Document,
     DocumentStore,
     Embedder,
@@ -51,7 +51,7 @@ class Search:
     store: DocumentStore
 
     async def find(
-        self, placement: Placement, mode: RetrievalMode, model: str, query: str, top_k: int
+        self, corpus: Corpus, mode: RetrievalMode, model: str, query: str, top_k: int
     ) -> Found:
         """The chunks nearest to a query.
 
@@ -68,9 +68,9 @@ class Search:
             vector, tokens = embeddings.vectors[0], embeddings.tokens
         limit = top_k
         for attempt in range(2):
-            chunks = await self.store.search(placement, mode, query, vector, limit)
+            chunks = await self.store.search(corpus, mode, query, vector, limit)
             names = list(dict.fromkeys(chunk.document_id for chunk in chunks))
-            documents = await self.store.documents(placement, names) if names else {}
+            documents = await self.store.documents(corpus, names) if names else {}
             kept = current(chunks, documents)
             if len(kept) == len(chunks) or attempt:
                 break

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from ragtenancy_api.stores import Collection
+from ragtenancy_api.wiring import SHARED_TENANT
 from ragtenancy_operator.weaviate import Weaviate
 from tests.fakes.manifests import CHUNKS, DOCUMENTS, binding_manifest, key_of, uid_of
 from tests.fakes.openai import FakeOpenAI
@@ -36,6 +37,9 @@ TENANTS: dict[str, dict[str, Any]] = {
     "cached": {"quotas": {"tokensPerMinute": 1000}, "retrieval": {"mode": "None"}},
 }
 
+OWNERS = {"left": uid_of("left"), "right": uid_of("right"), "heir": uid_of("deceased")}
+"""Tenants that share one shard, and whose objects are theirs: the heir took another's over."""
+
 
 @pytest.fixture(scope="session")
 def fake_openai() -> Iterator[FakeOpenAI]:
@@ -57,8 +61,9 @@ async def make_collections(weaviate: WeaviateServer) -> None:
     async with aiohttp.ClientSession() as session:
         operator = Weaviate(session, weaviate.url, weaviate.api_key)
         await operator.ensure_collections(DOCUMENTS, CHUNKS, Collection())
+        names = [SHARED_TENANT, *(uid_of(name) for name in TENANTS)]
         for collection in (DOCUMENTS, CHUNKS):
-            await operator.create_tenants(collection, [uid_of(name) for name in TENANTS])
+            await operator.create_tenants(collection, names)
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +85,7 @@ def pods(
 
     asyncio.run(make_collections(weaviate))
     bindings = [binding_manifest(name, **settings) for name, settings in TENANTS.items()]
+    bindings += [binding_manifest(name, owner) for name, owner in OWNERS.items()]
     write_tenants(home / "tenants", fake_openai, *bindings)
     variables = environment(home, state_redis, cache_redis, weaviate, fake_openai)
     started = [

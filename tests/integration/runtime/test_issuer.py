@@ -71,7 +71,8 @@ async def test_a_valid_token_names_its_tenant(world: World, algorithm: str) -> N
     token = world.issuer.token("one", tenant="team/a")
     assert await world.says(token) == "team/a"
     assert await world.says(token, jwks_url=f"{world.issuer.url}/keys") == "team/a"
-    namespaced = world.issuer.token("one", **{"https://example.com/tenant": "team/b"})
+    claim: dict[str, Any] = {"https://example.com/tenant": "team/b"}
+    namespaced = world.issuer.token("one", **claim)
     assert await world.says(namespaced, tenant_claim="https://example.com/tenant") == "team/b"
 
 

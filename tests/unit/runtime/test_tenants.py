@@ -140,3 +140,13 @@ def test_a_list_forgets_what_is_not_in_it() -> None:
 def test_without_a_deployment_nothing_is_served() -> None:
     with pytest.raises(Unavailable):
         _ = Directory().deployment
+
+
+def test_a_tenant_of_a_shared_shard_without_an_owner_is_not_served() -> None:
+    manifest = binding_manifest("a", owner=uid_of("a"))
+    directory = Directory()
+    directory.apply(RAGBinding.model_validate(manifest))
+    assert who(directory, key_of("a")) == "a"
+    del manifest["spec"]["placement"]["owner"]
+    directory.apply(RAGBinding.model_validate(manifest))
+    assert who(directory, key_of("a")) is None and len(directory) == 0
