@@ -134,6 +134,10 @@ _RULES: Final = (
         "publicURL is required with httpRoute: only the Gateway knows its scheme and port",
     ),
     rule(
+        "!has(self.ingress) || !self.ingress.host.startsWith('*') || has(self.publicURL)",
+        "publicURL is required with a wildcard host: no client can use the wildcard",
+    ),
+    rule(
         "!has(self.autoscaling) || (has(self.resources) && has(self.resources.requests) && "
         "'cpu' in self.resources.requests)",
         "autoscaling needs resources.requests.cpu: the target is a share of it",

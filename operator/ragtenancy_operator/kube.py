@@ -50,6 +50,12 @@ PLURALS: Final = {
     "ServiceAccount": ("v1", "serviceaccounts"),
     "Deployment": ("apps/v1", "deployments"),
     "StatefulSet": ("apps/v1", "statefulsets"),
+    "Job": ("batch/v1", "jobs"),
+    "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
+    "Ingress": ("networking.k8s.io/v1", "ingresses"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "HTTPRoute": ("gateway.networking.k8s.io/v1", "httproutes"),
+    "ServiceMonitor": ("monitoring.coreos.com/v1", "servicemonitors"),
     "Lease": ("coordination.k8s.io/v1", "leases"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "Role": ("rbac.authorization.k8s.io/v1", "roles"),
@@ -73,6 +79,10 @@ def _path(kind: str, namespace: str, name: str = "", subresource: str = "") -> s
         parts += ["namespaces", namespace]
     parts.append(plural)
     return "/".join([*parts, *filter(None, (name, subresource))])
+
+
+def _dry(dry_run: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if dry_run else {}
 
 
 class Kube:
@@ -170,16 +180,32 @@ class Kube:
                 return None
             raise
 
-    async def create(self, manifest: Manifest) -> Manifest:
-        """Create an object."""
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+    async def find_all(
+        self, kind: str, namespace: str, selector: str
+    ) -> tuple[str, list[Manifest]]:
+        """Objects by their labels, and the resourceVersion at which they were so.
+
+        The answer may be some moments old: it comes from the API server's cache.
+        """
+        query = {"labelSelector": selector, "resourceVersion": "0"}
+        answer = await self._request("GET", _path(kind, namespace), query=query)
+        # items of a list come without their kind
+        common = {"apiVersion": PLURALS[kind][0], "kind": kind}
+        return answer["metadata"]["resourceVersion"], [common | i for i in answer["items"]]
+
+    async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Create an object; with ``dry_run`` only ask whether the API server would take it."""
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"} | _dry(dry_run)
         path = _path(manifest["kind"], manifest["metadata"].get("namespace", ""))
         return await self._request("POST", path, manifest, query=query)
 
-    async def apply(self, manifest: Manifest) -> Manifest:
+    async def apply(
+        self, manifest: Manifest, *, manager: str = MANAGER, dry_run: bool = False
+    ) -> Manifest:
         """Apply an object on the server's side. With ``metadata.uid`` it is never recreated."""
         metadata = manifest["metadata"]
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": "true"}
+        query = {"fieldManager": manager, "fieldValidation": "Strict", "force": "true"}
+        query |= _dry(dry_run)
         path = _path(manifest["kind"], metadata.get("namespace", ""), metadata["name"])
         return await self._request("PATCH", path, manifest, _APPLY, query)
 

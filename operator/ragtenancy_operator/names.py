@@ -49,6 +49,20 @@ class Component:
     API: Final = "api"
 
 
+def download(component: str) -> str:
+    """LABEL_COMPONENT of the pods that download a component's model."""
+    return f"{component}-download"
+
+
+def selector(deployment: str, component: str) -> dict[str, str]:
+    """Labels that select a component's pods."""
+    return {
+        LABEL_INSTANCE: deployment,
+        LABEL_COMPONENT: component,
+        LABEL_DEPLOYMENT: deployment,
+    }
+
+
 def child(deployment: str, *parts: str) -> str:
     """Name of a deployment's child: ``main-generation-model-cache``."""
     return "-".join((deployment, *parts))

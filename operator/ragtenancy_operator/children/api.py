@@ -1,10 +1,10 @@
-"""The API: a Deployment with its Service, disruption budget, and a Role for what it watches."""
+"""The API: a Deployment with its Service, the ways to it, and a Role for what it watches."""
 
 from typing import Any, Final
 
 from ragtenancy_api import wiring
 from ragtenancy_api.meta import GROUP, SecretKeyRef
-from ragtenancy_operator.children import secrets, vllm, weaviate
+from ragtenancy_operator.children import autoscaling, routing, secrets, vllm, weaviate
 from ragtenancy_operator.children.base import (
     Context,
     container,
@@ -13,22 +13,25 @@ from ragtenancy_operator.children.base import (
     http_probe,
     manifest,
     pod_template,
-    selector,
     service,
 )
-from ragtenancy_operator.children.workloads import deployment, rolling
+from ragtenancy_operator.children.workloads import budget, deployment, rolling
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
 
-PORT: Final = 80
 _CREDENTIALS: Final = "/etc/ragtenancy/credentials"
 _MODELS: Final = "/var/lib/models"
 
 
 def url(context: Context) -> str:
     """Base URL that tenants get, with /v1."""
-    public = context.deployment.spec.api.public_url
-    base = public.rstrip("/") if public else f"http://{context.host(Component.API)}"
+    settings = context.deployment.spec.api
+    if settings.public_url:
+        base = settings.public_url.rstrip("/")
+    elif settings.ingress:
+        base = f"{'https' if settings.tls else 'http'}://{settings.ingress.host}"
+    else:
+        base = f"http://{context.host(Component.API)}"
     return f"{base}/v1"
 
 
@@ -185,23 +188,21 @@ def build(context: Context) -> list[Manifest]:
         automountServiceAccountToken=True,
         terminationGracePeriodSeconds=630,  # the runtime lets the longest answer end (600 s)
     )
-    pods = deployment(
-        context,
-        component,
-        template,
-        replicas=2 if settings.replicas is None else settings.replicas,
-        strategy=rolling(surge=1, unavailable=0),
-    )
-    budget = manifest(
-        context,
-        "policy/v1",
-        "PodDisruptionBudget",
-        name,
-        component,
-        spec={
-            "maxUnavailable": 1,
-            "selector": {"matchLabels": selector(context, component)},
-        },
-    )
-    front = service(context, name, component, {"http": PORT}, targets={"http": wiring.API_PORT})
-    return [*_access(context), front, budget, pods]
+    scaling = settings.autoscaling
+    replicas = 2 if settings.replicas is None else settings.replicas
+    return [
+        *_access(context),
+        service(
+            context, name, component, {"http": routing.PORT}, targets={"http": wiring.API_PORT}
+        ),
+        *budget(context, component, scaling.max_replicas if scaling else replicas),
+        deployment(
+            context,
+            component,
+            template,
+            replicas=None if scaling else replicas,
+            strategy=rolling(surge=1, unavailable=0),
+        ),
+        *autoscaling.build(context),
+        *routing.build(context),
+    ]

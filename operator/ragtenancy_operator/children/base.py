@@ -11,6 +11,8 @@ from typing import Any, Final
 from ragtenancy_api.deployment import RAGDeployment
 from ragtenancy_api.pods import PodSettings
 from ragtenancy_operator import names
+from ragtenancy_operator.children import placement
+from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
 
 RUN_AS: Final = 65532
@@ -25,11 +27,15 @@ class Context:
         deployment: The RAGDeployment.
         images: Image by component, for components whose spec names none.
         credentials: Hash of each component's credentials; pods roll when theirs changes.
+        operator_namespace: Where the operator's own pods are.
+        redis_ports: Port of each external Redis, by component; its URL is in a Secret.
     """
 
     deployment: RAGDeployment
     images: Mapping[str, str]
     credentials: Mapping[str, str] = field(default_factory=dict)
+    operator_namespace: str = "ragtenancy-system"
+    redis_ports: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -50,13 +56,23 @@ class Context:
         return f"{self.child(*parts)}.{self.namespace}.svc"
 
 
+def managed(deployment: RAGDeployment) -> dict[str, PodSettings]:
+    """Settings of each component that the operator runs; the others are somebody else's."""
+    spec = deployment.spec
+    parts = {
+        Component.WEAVIATE: spec.vector_store.weaviate.managed,
+        Component.STATE: spec.state.redis.managed,
+        Component.CACHE: spec.cache.redis.managed,
+        Component.EMBEDDING: spec.embedding.vllm,
+        Component.GENERATION: spec.generation.vllm,
+        Component.API: spec.api,
+    }
+    return {component: settings for component, settings in parts.items() if settings is not None}
+
+
 def selector(context: Context, component: str) -> dict[str, str]:
     """Labels that select a component's pods."""
-    return {
-        names.LABEL_INSTANCE: context.name,
-        names.LABEL_COMPONENT: component,
-        names.LABEL_DEPLOYMENT: context.name,
-    }
+    return names.selector(context.name, component)
 
 
 def labels(context: Context, component: str) -> dict[str, str]:
@@ -176,7 +192,21 @@ def container(image: str, settings: PodSettings, **body: Any) -> dict[str, Any]:
     }
     if settings.resources:
         result["resources"] = settings.resources.wire()
+    if settings.extra_volume_mounts:
+        result["volumeMounts"] = [*body.get("volumeMounts", ()), *settings.extra_volume_mounts]
     return result
+
+
+DRAIN_SECONDS: Final = 5
+
+
+def serves_until_it_is_out_of_service() -> dict[str, Any]:
+    """The lifecycle of a container that stops at once when it is told to.
+
+    A pod that ends leaves its Service's endpoints, and the nodes' proxies learn of it a moment
+    later. Until then it still takes requests. Kubernetes sleeps, so the image needs no shell.
+    """
+    return {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
 
 
 def pod_template(
@@ -203,12 +233,17 @@ def pod_template(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [dict(main)],
-        "volumes": [dict(volume) for volume in volumes],
+        "volumes": [dict(volume) for volume in [*volumes, *(settings.extra_volumes or ())]],
         **spec,
     }
+    default = placement.default(context.deployment, component)
     optional = {
         "nodeSelector": settings.node_selector,
         "tolerations": [t.wire() for t in settings.tolerations or ()],
+        "affinity": default.affinity if settings.affinity is None else settings.affinity,
+        "topologySpreadConstraints": default.spread
+        if settings.topology_spread_constraints is None
+        else settings.topology_spread_constraints,
         "priorityClassName": settings.priority_class_name,
         "runtimeClassName": settings.runtime_class_name,
         "imagePullSecrets": [s.wire() for s in settings.image_pull_secrets or ()],

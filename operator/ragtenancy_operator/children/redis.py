@@ -3,6 +3,7 @@
 They are apart so that one tenant's cached answers can never turn another's admission away.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ragtenancy_api.pods import PodSettings
@@ -26,7 +27,11 @@ _STATE_ARGS: Final = ["--appendonly", "yes", "--appendfsync", "everysec"]
 
 
 def _redis(
-    context: Context, component: str, settings: PodSettings, args: list[str]
+    context: Context,
+    component: str,
+    settings: PodSettings,
+    args: list[str],
+    volumes: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     # redis-cli takes the password from REDISCLI_AUTH, so it is in no probe's arguments
     ping = {
@@ -52,7 +57,7 @@ def _redis(
         livenessProbe=ping | {"periodSeconds": 10, "failureThreshold": 6},
         volumeMounts=[{"name": "data", "mountPath": "/data"}, scratch_mount],
     )
-    return pod_template(context, component, settings, main, [scratch])
+    return pod_template(context, component, settings, main, [scratch, *volumes])
 
 
 def build_state(context: Context) -> list[Manifest]:
@@ -80,9 +85,8 @@ def build_cache(context: Context) -> list[Manifest]:
     memory = int(quantity(settings.max_memory))
     args = ["--save", "", "--appendonly", "no"]
     args += ["--maxmemory", str(memory), "--maxmemory-policy", "allkeys-lru"]
-    template = _redis(context, component, settings, args)
     data, _ = empty_dir("data", "/data")
-    template["spec"]["volumes"].append(data)
+    template = _redis(context, component, settings, args, [data])
     # never two at once: half of the requests would look in the wrong one
     strategy = {"type": "Recreate"}
     return [

@@ -6,6 +6,7 @@ from ragtenancy_api import wiring
 from ragtenancy_api.models import VLLM, Embedding, Generation
 from ragtenancy_operator.children import secrets
 from ragtenancy_operator.children.base import (
+    DRAIN_SECONDS,
     Context,
     claim_spec,
     container,
@@ -15,9 +16,10 @@ from ragtenancy_operator.children.base import (
     manifest,
     pod_template,
     secret_env,
+    serves_until_it_is_out_of_service,
     service,
 )
-from ragtenancy_operator.children.workloads import deployment, rolling
+from ragtenancy_operator.children.workloads import budget, deployment, rolling
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
 
@@ -34,6 +36,8 @@ _ENVIRONMENT: Final = {
     "TORCHINDUCTOR_CACHE_DIR": f"{_SCRATCH}/cache/torchinductor",
     "VLLM_NO_USAGE_STATS": "1",
 }
+_LONGEST_ANSWER_SECONDS: Final = 600
+"""As the API lets the longest answer end."""
 _ENTRIES: Final = {
     Component.EMBEDDING: wiring.CREDENTIAL_EMBEDDING,
     Component.GENERATION: wiring.CREDENTIAL_GENERATION,
@@ -53,9 +57,24 @@ def _arguments(component: str, model: Embedding | Generation, settings: VLLM) ->
         args += ["--enable-prompt-tokens-details"]
     else:
         args += ["--runner", "pooling", "--max-model-len", str(model.max_input_tokens)]
-    if settings.gpus > 1:
-        args += ["--tensor-parallel-size", str(settings.gpus)]
+    tensor = settings.tensor_parallel_size or settings.gpus or 1
+    pipeline = (settings.gpus or 1) // tensor
+    if tensor > 1:
+        args += ["--tensor-parallel-size", str(tensor)]
+    if pipeline > 1:
+        args += ["--pipeline-parallel-size", str(pipeline)]
+    # without it, SIGTERM cuts off the answers that are on their way
+    args += ["--shutdown-timeout", str(_LONGEST_ANSWER_SECONDS)]
     return [*args, *(settings.args or ())]
+
+
+def _strategy(settings: VLLM, replicas: int | None) -> dict[str, Any]:
+    if settings.update_strategy == "Surge":
+        return rolling(surge=1, unavailable=0)
+    if replicas is None or replicas > 1:
+        return rolling(surge=0, unavailable=1)
+    # a surge would wait for a GPU that the old pod still holds
+    return {"type": "Recreate"}
 
 
 def _with_gpus(resources: dict[str, Any], gpus: int) -> dict[str, Any]:
@@ -95,6 +114,9 @@ def build(context: Context, component: str) -> list[Manifest]:
         startupProbe=http_probe("/health", PORT, period=2, timeout=2, failures=3600),
         readinessProbe=http_probe("/health", PORT, period=3, timeout=5, failures=3),
         livenessProbe=http_probe("/health", PORT, period=10, timeout=10, failures=6),
+        lifecycle=serves_until_it_is_out_of_service(),
+        # its last words come with its exit code, and nobody needs a right to read its log
+        terminationMessagePolicy="FallbackToLogsOnError",
         volumeMounts=[
             {"name": "model-cache", "mountPath": MODEL_CACHE},
             scratch_mount,
@@ -117,9 +139,12 @@ def build(context: Context, component: str) -> list[Manifest]:
             scratch,
             shared,
         ],
-        terminationGracePeriodSeconds=60,
+        terminationGracePeriodSeconds=DRAIN_SECONDS + _LONGEST_ANSWER_SECONDS + 25,
     )
     wanted = settings.model_cache.persistent_volume_claim
+    replicas = None if settings.autoscaling else 1
+    if settings.replicas is not None:
+        replicas = settings.replicas
     return [
         manifest(
             context,
@@ -134,11 +159,11 @@ def build(context: Context, component: str) -> list[Manifest]:
             context,
             component,
             template,
-            replicas=1 if settings.replicas is None else settings.replicas,
-            # a surge would wait for a GPU that the old pod still holds
-            strategy=rolling(surge=0, unavailable=1),
+            replicas=replicas,
+            strategy=_strategy(settings, replicas),
             progressDeadlineSeconds=7200,
         ),
+        *budget(context, component, replicas),
     ]
 
 

@@ -15,15 +15,19 @@ from ragtenancy_operator.children.base import (
     http_probe,
     pod_template,
     secret_env,
+    serves_until_it_is_out_of_service,
     service,
 )
-from ragtenancy_operator.children.workloads import stateful_set
+from ragtenancy_operator.children.workloads import budget, stateful_set
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
 
 HTTP_PORT: Final = 8080
 GRPC_PORT: Final = 50051
 METRICS_PORT: Final = 2112
+GOSSIP_PORT: Final = 7100
+MEMBER_PORTS: Final = (7101, 8300, 8301)
+"""Among the members: data, raft, and raft's own requests."""
 _DATA: Final = "/var/lib/weaviate"
 _USER: Final = "ragtenancy"
 _ENVIRONMENT: Final = {
@@ -44,10 +48,10 @@ _ENVIRONMENT: Final = {
     "AUTHORIZATION_ADMINLIST_ENABLED": "true",
     "AUTHORIZATION_ADMINLIST_USERS": _USER,
     "GRPC_PORT": str(GRPC_PORT),
-    "CLUSTER_GOSSIP_BIND_PORT": "7100",
-    "CLUSTER_DATA_BIND_PORT": "7101",
-    "RAFT_PORT": "8300",
-    "RAFT_INTERNAL_RPC_PORT": "8301",
+    "CLUSTER_GOSSIP_BIND_PORT": str(GOSSIP_PORT),
+    "CLUSTER_DATA_BIND_PORT": str(MEMBER_PORTS[0]),
+    "RAFT_PORT": str(MEMBER_PORTS[1]),
+    "RAFT_INTERNAL_RPC_PORT": str(MEMBER_PORTS[2]),
     "RAFT_BOOTSTRAP_EXPECT": "1",
     "HOME": "/tmp",  # noqa: S108 - an emptyDir
 }
@@ -94,6 +98,7 @@ def build(context: Context) -> list[Manifest]:
         livenessProbe=http_probe(
             "/v1/.well-known/live", HTTP_PORT, period=10, timeout=5, failures=6
         ),
+        lifecycle=serves_until_it_is_out_of_service(),
         volumeMounts=[{"name": "data", "mountPath": _DATA}, scratch_mount],
     )
     template = pod_template(
@@ -116,6 +121,7 @@ def build(context: Context) -> list[Manifest]:
             service=headless,
             podManagementPolicy="Parallel",
         ),
+        *budget(context, component, settings.replicas),
     ]
 
 

@@ -13,11 +13,13 @@ def deployment(
     component: str,
     template: Mapping[str, Any],
     *,
-    replicas: int,
+    replicas: int | None,
     strategy: Mapping[str, Any],
     **spec: Any,
 ) -> Manifest:
-    """A Deployment named after its component."""
+    """A Deployment named after its component; without ``replicas`` where an autoscaler has them."""
+    if replicas is not None:
+        spec["replicas"] = replicas
     return manifest(
         context,
         "apps/v1",
@@ -25,7 +27,6 @@ def deployment(
         context.child(component),
         component,
         spec={
-            "replicas": replicas,
             "strategy": dict(strategy),
             "selector": {"matchLabels": selector(context, component)},
             "template": dict(template),
@@ -40,6 +41,34 @@ def rolling(*, surge: int, unavailable: int) -> dict[str, Any]:
         "type": "RollingUpdate",
         "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
     }
+
+
+def budget(context: Context, component: str, most: int | None) -> list[Manifest]:
+    """How many of a component's pods a drain may take at once: one.
+
+    Args:
+        context: The deployment.
+        component: The component.
+        most: Pods that there can be; None when somebody else decides. A single pod has no budget:
+            it could only keep a node from being drained.
+    """
+    if most is not None and most <= 1:
+        return []
+    return [
+        manifest(
+            context,
+            "policy/v1",
+            "PodDisruptionBudget",
+            context.child(component),
+            component,
+            spec={
+                "maxUnavailable": 1,
+                "selector": {"matchLabels": selector(context, component)},
+                # a pod that does not serve is in nobody's way
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            },
+        )
+    ]
 
 
 def stateful_set(
