@@ -17,6 +17,8 @@ LABEL_DEPLOYMENT_NAMESPACE: Final = f"{GROUP}/deployment-namespace"
 LABEL_TENANT: Final = f"{GROUP}/tenant"
 LABEL_TENANT_UID: Final = f"{GROUP}/tenant-uid"
 LABEL_KEY: Final = f"{GROUP}/key"
+LABEL_METRICS: Final = f"{GROUP}/metrics"
+"""On a Service: it leads to a component's metrics."""
 
 ANNOTATION_APPLIED: Final = f"{GROUP}/applied"
 """Hash of the manifest that was last applied: a field taken out of it is noticed."""
@@ -28,6 +30,8 @@ ANNOTATION_PAUSED: Final = f"{GROUP}/paused"
 
 FINALIZER: Final = f"{GROUP}/operator"
 
+OPERATOR: Final = "ragtenancy-operator"
+"""LABEL_NAME of the operator's own pods, as the chart gives it."""
 LEASE: Final = "ragtenancy-operator"
 KEY_PREFIX: Final = "rtk_"
 """So that a secret scanner recognises a key."""

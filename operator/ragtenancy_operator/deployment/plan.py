@@ -4,14 +4,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ragtenancy_api.deployment import RAGDeployment
-from ragtenancy_operator.children import api, redis, vllm, weaviate
-from ragtenancy_operator.children.base import Context
+from ragtenancy_operator.children import (
+    api,
+    monitoring,
+    network_policy,
+    redis,
+    vllm,
+    weaviate,
+)
+from ragtenancy_operator.children.base import Context, managed
 from ragtenancy_operator.names import LABEL_COMPONENT, Component
 from ragtenancy_operator.store import Manifest, key_of, labels_of
 
 _PRUNED: Final = frozenset(
     {
         "Deployment",
+        "HTTPRoute",
+        "HorizontalPodAutoscaler",
+        "Ingress",
+        "Job",
+        "NetworkPolicy",
         "StatefulSet",
         "Service",
         "PersistentVolumeClaim",
@@ -19,6 +31,7 @@ _PRUNED: Final = frozenset(
         "Role",
         "RoleBinding",
         "ServiceAccount",
+        "ServiceMonitor",
     }
 )
 """Kinds of which a child that is no longer wanted is deleted."""
@@ -31,32 +44,35 @@ def images(deployment: RAGDeployment, defaults: Mapping[str, str]) -> dict[str, 
     not roll every GPU pod at once. Only the API's image follows the operator's: the two share
     their wiring.
     """
-    spec, recorded = deployment.spec, dict(deployment.status.images or {})
+    recorded = dict(deployment.status.images or {})
     recorded.pop(Component.API, None)
-    managed = {
-        Component.WEAVIATE: spec.vector_store.weaviate.managed,
-        Component.STATE: spec.state.redis.managed,
-        Component.CACHE: spec.cache.redis.managed,
-        Component.EMBEDDING: spec.embedding.vllm,
-        Component.GENERATION: spec.generation.vllm,
-        Component.API: spec.api,
-    }
     return {
         component: recorded.get(component) or defaults[component]
-        for component, settings in managed.items()
-        if settings is not None and settings.image is None
+        for component, settings in managed(deployment).items()
+        if settings.image is None
     }
 
 
 def wanted(context: Context) -> dict[str, list[Manifest]]:
     """Every child that should be there, by component, in the order of their making."""
-    return {
+    built = {
         Component.WEAVIATE: weaviate.build(context),
         Component.STATE: redis.build_state(context),
         Component.CACHE: redis.build_cache(context),
         Component.EMBEDDING: vllm.build(context, Component.EMBEDDING),
         Component.GENERATION: vllm.build(context, Component.GENERATION),
         Component.API: api.build(context),
+    }
+    # the policy first: no pod is to run without it
+    return {
+        component: [
+            *network_policy.build(context, component),
+            *manifests,
+            *monitoring.build(context, component),
+        ]
+        if manifests
+        else []
+        for component, manifests in built.items()
     }
 
 
