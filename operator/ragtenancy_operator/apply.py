@@ -1,9 +1,10 @@
 """Making one child so: created by POST, updated by server-side apply, only when it differs."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ragtenancy_operator.children.base import digest, quantity
-from ragtenancy_operator.errors import KubeError, Refused, Retry
+from ragtenancy_operator.errors import KubeError, Refused, Rejected, Retry
 from ragtenancy_operator.kube import Kube
 from ragtenancy_operator.names import ANNOTATION_APPLIED, LABEL_TENANT_UID, MANAGER
 from ragtenancy_operator.store import (
@@ -38,12 +39,18 @@ def contains(observed: Any, wanted: Any) -> bool:  # noqa: PLR0911 - one return 
             return not observed
         if not isinstance(observed, list):
             return False
-        if all(isinstance(item, dict) and "name" in item for item in wanted):
+        if _named(wanted):
             named = {item.get("name"): item for item in observed if isinstance(item, dict)}
             return all(contains(named.get(item["name"]), item) for item in wanted)
         return len(observed) == len(wanted) and all(map(contains, observed, wanted))
     # the API server leaves empty values out
     return bool(observed == wanted) or (observed is None and not wanted)
+
+
+def _named(items: list[Any]) -> bool:
+    """Whether each item has a name of its own: a volume may be mounted twice."""
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    return len(names) == len(items) == len(set(names)) and None not in names
 
 
 def _same_quantities(observed: Any, wanted: Any) -> bool:
@@ -91,8 +98,19 @@ def ours(observed: Manifest, wanted: Manifest) -> bool:
     return uid is not None and labels_of(observed).get(LABEL_TENANT_UID) == uid
 
 
-def _rejected(key: Key, error: KubeError) -> Refused:
-    return Refused("Rejected", f"the API server rejects {key}: {error.message}")
+_HANDS_OVER: Final = f"{MANAGER}-replicas"
+"""Field manager of the replicas that an autoscaler is about to take."""
+_UNREHEARSED: Final = frozenset({"RoleBinding"})
+"""Refers to a Role that is made just before it: without it the API server refuses the binding."""
+
+
+def _owns_replicas(obj: Manifest) -> bool:
+    """Whether spec.replicas is ours, as the managedFields say."""
+    return any(
+        "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in obj["metadata"].get("managedFields") or ()
+        if entry.get("manager") == MANAGER and "subresource" not in entry
+    )
 
 
 class Applier:
@@ -105,20 +123,22 @@ class Applier:
         # it answered to the last write is remembered, so that this is no difference.
         self._settled: dict[Key, tuple[str, str]] = {}
 
-    async def create(self, manifest: Manifest) -> Manifest:
+    async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create an object, or take it as it is when it is there and has the same owner.
+
+        Args:
+            manifest: The object.
+            dry_run: Only ask the API server whether it would take it.
 
         Raises:
             Refused: An object of this name is somebody else's.
         """
         key = key_of(manifest)
         try:
-            created = await self._kube.create(manifest)
+            created = await self._kube.create(manifest, dry_run=dry_run)
         except KubeError as error:
             if error.invalid:
-                raise Refused(
-                    "Rejected", f"the API server rejects {key}: {error.message}"
-                ) from error
+                raise Rejected(str(key), error.message) from error
             if not error.already_exists:
                 raise
             live = await self._kube.find(*key)
@@ -127,11 +147,43 @@ class Applier:
             created = live
         # a stranger must not come into the store: no watch would tell of its end
         self._check(key, created, manifest)
-        self._store.put(created)
+        if not dry_run:
+            self._store.put(created)
         return created
 
-    async def ensure(self, wanted: Manifest) -> Manifest:
+    async def ensure_all(self, wanted: Sequence[Manifest]) -> None:
+        """Have the objects of a component as they are wanted.
+
+        Several are rehearsed on the server's side first, so that a component of which one object
+        is refused stays as it was, whole.
+
+        Raises:
+            Refused: One of them is somebody else's, or the API server rejects it.
+            Retry: One of them is on its way out.
+        """
+        changed = [manifest for manifest in wanted if self._other(stamped(manifest))]
+        if len(changed) > 1:
+            for manifest in changed:
+                if manifest["kind"] not in _UNREHEARSED:
+                    await self.ensure(manifest, dry_run=True)
+        for manifest in changed:
+            await self.ensure(manifest)
+
+    def _other(self, manifest: Manifest) -> bool:
+        observed = self._store.get(*key_of(manifest))
+        return (
+            observed is None
+            or not ours(observed, manifest)
+            or "deletionTimestamp" in observed["metadata"]
+            or self.differs(observed, manifest)
+        )
+
+    async def ensure(self, wanted: Manifest, *, dry_run: bool = False) -> Manifest:
         """Have the object as it is wanted.
+
+        Args:
+            wanted: The object.
+            dry_run: Only ask the API server whether it would take it.
 
         Raises:
             Refused: An object of this name is somebody else's, or the API server rejects it.
@@ -141,7 +193,9 @@ class Applier:
         key, mark = key_of(manifest), annotations_of(manifest)[ANNOTATION_APPLIED]
         observed = self._store.get(*key)
         if observed is None:
-            observed = await self.create(manifest)
+            observed = await self.create(manifest, dry_run=dry_run)
+            if dry_run:
+                return observed
         self._check(key, observed, manifest)
         if observed["metadata"].get("deletionTimestamp"):
             raise Retry(f"{key} is being deleted")
@@ -149,16 +203,17 @@ class Applier:
             return observed
         metadata = {**manifest["metadata"], "uid": uid_of(observed)}
         try:
-            await self._own_by_apply(key)
-            applied = await self._kube.apply({**manifest, "metadata": metadata})
+            if not dry_run:
+                await self._own_by_apply(key, manifest)
+            applied = await self._kube.apply({**manifest, "metadata": metadata}, dry_run=dry_run)
         except KubeError as error:
-            if error.invalid or (error.status == 500 and "not declared in schema" in error.message):
-                raise Refused(
-                    "Rejected", f"the API server rejects {key}: {error.message}"
-                ) from error
+            if error.invalid:
+                raise Rejected(str(key), error.message) from error
             if error.not_found or error.status == 409:
                 raise Retry(f"{key} was replaced while it was applied") from error
             raise
+        if dry_run:
+            return applied
         self._store.put(applied)
         self._settled[key] = (mark, fingerprint(self._store.get(*key) or applied))
         return applied
@@ -171,13 +226,15 @@ class Applier:
             or contains(observed, kept(manifest))
         )
 
-    async def _own_by_apply(self, key: Key) -> None:
+    async def _own_by_apply(self, key: Key, manifest: Manifest) -> None:
         """Turn our ownership of the fields that we created into one by apply.
 
         Fields of a POST are owned by an Update; an apply that leaves one of them out would not
         remove it. Source: client-go's csaupgrade, which does the same for kubectl.
         """
         live = await self._kube.get(*key)
+        if key.kind == "Deployment" and "replicas" not in manifest["spec"]:
+            live = await self._hand_over_replicas(live)
         fields = live["metadata"].get("managedFields") or []
         mine = [f for f in fields if f.get("manager") == MANAGER and "subresource" not in f]
         if any(f["operation"] == "Apply" for f in mine) or not mine:
@@ -186,6 +243,26 @@ class Applier:
         version = live["metadata"]["resourceVersion"]
         patch = {"metadata": {"managedFields": turned, "resourceVersion": version}}
         await self._kube.merge(*key, patch)
+
+    async def _hand_over_replicas(self, live: Manifest) -> Manifest:
+        """Leave the number of pods as it is to whoever scales from now on.
+
+        An apply that gives up a field of ours alone removes it, and the API server's default of 1
+        would end all pods but one. Source: "Transferring ownership between managers" in
+        Kubernetes' documentation of server-side apply.
+        """
+        if not _owns_replicas(live):
+            return live
+        metadata, replicas = live["metadata"], live["spec"].get("replicas")
+        names = ("name", "namespace", "uid", "resourceVersion")
+        only = {
+            "apiVersion": live["apiVersion"],
+            "kind": live["kind"],
+            # with its resourceVersion: another number in the meantime is a conflict
+            "metadata": {name: metadata[name] for name in names},
+            "spec": {"replicas": replicas},
+        }
+        return await self._kube.apply(only, manager=_HANDS_OVER)
 
     async def delete(self, obj: Manifest) -> None:
         """Delete this very object."""

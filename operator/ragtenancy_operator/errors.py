@@ -2,6 +2,8 @@
 
 from pydantic import ValidationError
 
+_FAILED = ("failed to create typed patch object", "failed to convert new object")
+
 
 class Retry(Exception):
     """Something that is likely to pass: the reconcile is tried again, later each time."""
@@ -19,6 +21,20 @@ class Refused(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+class Rejected(Refused):
+    """A child that the API server does not take as it is.
+
+    Attributes:
+        child: Kind, namespace and name of the child.
+        detail: What the API server says, with fields of the child.
+    """
+
+    def __init__(self, child: str, detail: str) -> None:
+        super().__init__("Rejected", f"the API server rejects {child}: {detail}")
+        self.child = child
+        self.detail = detail
 
 
 def invalid_spec(error: ValidationError) -> Refused:
@@ -65,7 +81,10 @@ class KubeError(Retry):
     @property
     def invalid(self) -> bool:
         """Whether the API server will never take this object as it is."""
-        return self.status in (400, 422)
+        # what an apply says that does not fit the schema is a 500 of the structured merge
+        return self.status in (400, 422) or (
+            self.status == 500 and self.message.startswith(_FAILED)
+        )
 
     @property
     def terminating(self) -> bool:

@@ -31,6 +31,16 @@ def test_everything_contains_itself(value: Any) -> None:
         ({}, {"a": 1}, False),
         ([{"name": "x", "v": 1}, {"name": "injected"}], [{"name": "x", "v": 1}], True),
         ([{"name": "x", "v": 2}], [{"name": "x", "v": 1}], False),
+        (
+            [{"name": "x", "at": 1}, {"name": "x", "at": 2}],
+            [{"name": "x", "at": 1}, {"name": "x", "at": 2}],
+            True,
+        ),
+        (
+            [{"name": "x", "at": 1}, {"name": "x", "at": 3}],
+            [{"name": "x", "at": 1}, {"name": "x", "at": 2}],
+            False,
+        ),
         (["a", "b"], ["a"], False),
         (["a"], [], False),
         (None, [], True),
