@@ -9,6 +9,10 @@ class Retry(Exception):
     """Something that is likely to pass: the reconcile is tried again, later each time."""
 
 
+class Unreachable(Retry):
+    """A server that does not answer."""
+
+
 class Refused(Exception):
     """Something that only a person can mend: the reconcile waits for a change.
 

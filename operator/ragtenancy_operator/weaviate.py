@@ -5,6 +5,7 @@ The REST API of the schema, by aiohttp: the client library with its gRPC stack c
 """
 
 import asyncio
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +13,8 @@ import aiohttp
 
 from ragtenancy_api.stores import Collection
 from ragtenancy_api.wiring import CHUNK_PROPERTIES, DOCUMENT_PROPERTIES, OWNER, Property
-from ragtenancy_operator.errors import Refused, Retry, why
+from ragtenancy_operator.errors import Refused, Retry
+from ragtenancy_operator.reach import no_connection
 
 BATCH: Final = 1000
 """Tenants in one request: one raft entry each."""
@@ -102,31 +104,62 @@ class Weaviate:
     Methods raise Retry when it does not answer, and Refused when it will not take the credentials.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, api_key: str | None) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        api_key: str | None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Take the URL of the REST API, its key, and the CAs that are trusted (None: public)."""
         self._session = session
+        self._tls: ssl.SSLContext | bool = True if tls is None else tls
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
-    async def _request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    async def _request(
+        self, method: str, path: str, body: Any = None, patience: aiohttp.ClientTimeout = _TIMEOUT
+    ) -> tuple[int, Any]:
         try:
             async with self._session.request(
                 method,
                 f"{self._url}/v1/{path}",
                 json=body,
                 headers=self._headers,
-                timeout=_TIMEOUT,
+                timeout=patience,
+                ssl=self._tls,
             ) as response:
                 answer = await response.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Retry(f"Weaviate does not answer at {self._url} ({why(error)})") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise no_connection(f"Weaviate at {self._url}", error) from error
+        except ValueError as error:
+            # a proxy in front of a Weaviate that is away answers in HTML
+            if response.status >= 500:
+                raise Retry(f"Weaviate at {self._url} answered {response.status}") from error
+            raise self._stranger() from error
         if response.status in (401, 403):
             raise Refused(
-                "WeaviateCredentials",
+                "CredentialsRefused",
                 f"Weaviate at {self._url} refuses the API key (HTTP {response.status})",
             )
         if response.status >= 500:
             raise Retry(f"Weaviate at {self._url} answered {response.status}: {answer}")
         return response.status, answer
+
+    def _stranger(self) -> Refused:
+        return Refused("NotWeaviate", f"what answers at {self._url} is no Weaviate")
+
+    async def check(self, seconds: float) -> None:
+        """Ask whether this is a Weaviate that takes our key.
+
+        Raises:
+            Refused: It is none, or does not take it.
+            Unreachable: It did not answer in so many seconds.
+        """
+        patience = aiohttp.ClientTimeout(total=seconds)
+        status, answer = await self._request("GET", "meta", patience=patience)
+        if status != 200 or not isinstance(answer, dict) or "modules" not in answer:
+            raise self._stranger()
 
     async def ensure_collections(self, documents: str, chunks: str, collection: Collection) -> bool:
         """Create what is missing of the two collections; says whether anything was."""

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from ragtenancy_api import wiring
 from ragtenancy_api.meta import GROUP, SecretKeyRef
-from ragtenancy_operator.children import autoscaling, routing, secrets, vllm, weaviate
+from ragtenancy_operator.children import autoscaling, external, routing, secrets, vllm, weaviate
 from ragtenancy_operator.children.base import (
     Context,
     container,
@@ -36,36 +36,22 @@ def url(context: Context) -> str:
 
 
 def sources(context: Context) -> dict[str, SecretKeyRef]:
-    """Where each credential of the API comes from, by its file's name (wiring.CREDENTIAL_*)."""
-    spec = context.deployment.spec
+    """Where each file of the API's credentials comes from (wiring.CREDENTIAL_* and CA_*)."""
 
     def managed(component: str, entry: str) -> SecretKeyRef:
         return SecretKeyRef(name=secrets.name(context, component), key=entry)
 
-    weaviate_ = spec.vector_store.weaviate.external
-    embedding, generation = spec.embedding.external, spec.generation.external
-    state, cache = spec.state.redis.external, spec.cache.redis.external
-    found: dict[str, SecretKeyRef | None] = {
-        wiring.CREDENTIAL_WEAVIATE: weaviate_.api_key_secret_ref
-        if weaviate_
-        else managed(Component.WEAVIATE, wiring.CREDENTIAL_WEAVIATE),
-        wiring.CREDENTIAL_EMBEDDING: embedding.api_key_secret_ref
-        if embedding
-        else managed(Component.EMBEDDING, wiring.CREDENTIAL_EMBEDDING),
-        wiring.CREDENTIAL_GENERATION: generation.api_key_secret_ref
-        if generation
-        else managed(Component.GENERATION, wiring.CREDENTIAL_GENERATION),
-        wiring.CREDENTIAL_STATE_REDIS: state.url_secret_ref
-        if state
-        else managed(Component.STATE, wiring.CREDENTIAL_STATE_REDIS),
-        wiring.CREDENTIAL_CACHE_REDIS: cache.url_secret_ref
-        if cache
-        else managed(Component.CACHE, wiring.CREDENTIAL_CACHE_REDIS),
+    return {
+        **{
+            external.credential(component): managed(component, external.credential(component))
+            for component in external.PATHS
+            if component not in external.components(context)
+        },
+        **{entry: source.ref for entry, source in external.sources(context).items()},
         wiring.CREDENTIAL_CACHE_SALT: SecretKeyRef(
             name=secrets.salt_name(context), key=wiring.CREDENTIAL_CACHE_SALT
         ),
     }
-    return {entry: source for entry, source in found.items() if source is not None}
 
 
 def _credentials(context: Context) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """What one pass over a RAGDeployment sees, gathered once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
 from ragtenancy_api.deployment import RAGDeployment
+from ragtenancy_operator.children import external
 from ragtenancy_operator.children.base import Context, digest
+from ragtenancy_operator.connections import Held
 from ragtenancy_operator.deployment import plan
 from ragtenancy_operator.errors import Refused, invalid_spec
-from ragtenancy_operator.names import LABEL_COMPONENT
+from ragtenancy_operator.names import ANNOTATION_CREDENTIALS, LABEL_COMPONENT, Component
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Manifest, labels_of
 
@@ -25,6 +27,7 @@ class Observed:
         bindings: RAGBindings in its name, also of tenants that are gone.
         notes: What a person has to mend although the component serves, by component: it sets
             Stalled and leaves Ready as it is.
+        held: Credentials and CAs as the API server has them, by file.
     """
 
     raw: Manifest
@@ -33,6 +36,7 @@ class Observed:
     bindings: list[Manifest]
     failures: dict[str, Exception] = field(default_factory=dict)
     notes: dict[str, Refused] = field(default_factory=dict)
+    held: Held = field(default_factory=dict)
 
 
 def parse(raw: Manifest) -> RAGDeployment:
@@ -68,12 +72,33 @@ def context_of(services: Services, raw: Manifest) -> Context:
     )
 
 
-def observe(services: Services, raw: Manifest) -> Observed:
-    """Gather what the store knows of a RAGDeployment."""
+def with_credentials(context: Context, held: Held, services: Services) -> Context:
+    """The context with what people's own Secrets hold: API pods roll when it changes.
+
+    While one of those Secrets is missing or malformed the pods stay with what they have. The hash
+    cannot be searched for a weak password: the deployment's salt is in it.
+    """
+    theirs = external.sources(context)
+    if not theirs:
+        return context
+    values = {entry: value for entry in theirs if isinstance(value := held.get(entry), str)}
+    mark = digest([context.credentials.get(Component.API), values])
+    if len(values) < len(theirs):
+        pods = services.store.get("Deployment", context.namespace, context.child(Component.API))
+        template = pods["spec"]["template"]["metadata"] if pods else {}
+        mark = (template.get("annotations") or {}).get(ANNOTATION_CREDENTIALS, "")
+    return replace(context, credentials={**context.credentials, Component.API: mark})
+
+
+def observe(services: Services, raw: Manifest, held: Held | None = None) -> Observed:
+    """Gather what the store knows of a RAGDeployment, and what was read of its Secrets."""
     context = context_of(services, raw)
+    if held is not None:
+        context = with_credentials(context, held, services)
     return Observed(
         raw,
         context,
         tenants=list(services.store.tenants_of(context.namespace, context.name)),
         bindings=list(services.store.of_deployment(context.namespace, context.name, "RAGBinding")),
+        held=held or {},
     )

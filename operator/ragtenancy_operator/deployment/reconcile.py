@@ -1,17 +1,17 @@
 """One pass over a RAGDeployment: observe, plan, apply, status. Safe to stop at any line."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from typing import Final
 
-from ragtenancy_api import wiring
-from ragtenancy_operator import names, stores
-from ragtenancy_operator.children import secrets, vllm
+from ragtenancy_operator import names
+from ragtenancy_operator.children import external, secrets
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.conditions import Verdict, merge, refused
 from ragtenancy_operator.deployment import plan, status
 from ragtenancy_operator.deployment.observe import Observed, context_of, observe
-from ragtenancy_operator.errors import Refused, Retry
+from ragtenancy_operator.errors import Refused, Retry, Unreachable
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Key, Manifest, annotations_of, holds, key_of, uid_of
@@ -19,6 +19,8 @@ from ragtenancy_operator.store import Key, Manifest, annotations_of, holds, key_
 _log = logging.getLogger(__name__)
 _RECHECK_SECONDS: Final = 5.0
 """How soon a missing Secret or an external server is looked for again: no event tells of them."""
+_ROTATION_SECONDS: Final = 30.0
+"""How soon it is noticed that a person's Secret has changed, or that an external server is away."""
 
 
 class DeploymentReconciler:
@@ -53,7 +55,8 @@ class DeploymentReconciler:
             return None
         if not self._leaving(key.namespace):
             refusals = await self._make_secrets(context)
-            observed = observe(services, raw)
+            held = await services.connections.read(context)
+            observed = observe(services, raw, held)
             observed.failures.update(refusals)
             await self._apply(observed)
             await self._check(observed)
@@ -115,34 +118,27 @@ class DeploymentReconciler:
             managed = workloads.get(Component.WEAVIATE)
             if managed and not status.workload(kinds[Component.WEAVIATE], managed).true:
                 return
-            connection = await services.connections.vector_store(context, refresh=True)
+            if not managed:
+                await services.connections.check(context, Component.WEAVIATE, observed.held)
+            connection = await services.connections.vector_store(context, observed.held)
             documents, chunks = names.collections(uid_of(observed.raw))
             settings = context.deployment.spec.vector_store.collection
             if await connection.client.ensure_collections(documents, chunks, settings):
                 connection.tenants.forget()
                 self._wake_tenants(context.namespace, context.name)
 
-        async def external_redis(_: str, entry: str) -> None:
-            await stores.ping(await services.connections.redis_url(context, entry))
-
-        async def external_model(component: str, entry: str) -> None:
-            url = vllm.url(context, component)
-            await services.connections.model_answers(context, url, entry)
-
         checks: dict[str, Awaitable[None]] = {Component.WEAVIATE: collections()}
-        for component, check, entry in (
-            (Component.STATE, external_redis, wiring.CREDENTIAL_STATE_REDIS),
-            (Component.CACHE, external_redis, wiring.CREDENTIAL_CACHE_REDIS),
-            (Component.EMBEDDING, external_model, wiring.CREDENTIAL_EMBEDDING),
-            (Component.GENERATION, external_model, wiring.CREDENTIAL_GENERATION),
+        for component in external.components(context):
+            if component != Component.WEAVIATE:
+                checks[component] = services.connections.check(context, component, observed.held)
+        # at the same time: one that does not answer must not hold up what is said of the others
+        for component, answer in zip(
+            checks, await asyncio.gather(*checks.values(), return_exceptions=True), strict=True
         ):
-            if component not in workloads:
-                checks[component] = check(component, entry)
-        for component, answer in checks.items():
-            try:
-                await answer
-            except (Refused, Retry) as error:
-                observed.failures[component] = error
+            if isinstance(answer, (Refused, Retry)):
+                observed.failures[component] = answer
+            elif answer is not None:
+                raise answer
 
     async def _report(self, observed: Observed) -> None:
         services, context = self._services, observed.context
@@ -184,10 +180,16 @@ class DeploymentReconciler:
             self._services.queue.wake(key_of(tenant), cause="its deployment changed")
 
     def _next(self, observed: Observed) -> float | None:
-        transient = [e for e in observed.failures.values() if isinstance(e, Retry)]
+        transient = [
+            error
+            for error in observed.failures.values()
+            if isinstance(error, Retry) and not isinstance(error, Unreachable)
+        ]
         if transient:
             raise transient[0]
-        return _RECHECK_SECONDS if observed.failures or observed.notes else None
+        if observed.failures or observed.notes:
+            return _RECHECK_SECONDS
+        return _ROTATION_SECONDS if external.components(observed.context) else None
 
     async def _tear_down(self, raw: Manifest) -> float | None:
         """Let the deployment go when no binding needs its stores any more."""

@@ -9,7 +9,7 @@ from ragtenancy_operator import conditions
 from ragtenancy_operator.children import api
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.conditions import Verdict, no, unknown, yes
-from ragtenancy_operator.errors import Refused
+from ragtenancy_operator.errors import Refused, Unreachable
 from ragtenancy_operator.names import LABEL_COMPONENT, Component
 from ragtenancy_operator.store import Manifest, holds, labels_of
 
@@ -81,6 +81,8 @@ def workload(kind: str, component: Workload) -> Verdict:
 def _failed(kind: str, error: Exception) -> Verdict:
     if isinstance(error, Refused):
         return no(kind, error.reason, error.message)
+    if isinstance(error, Unreachable):
+        return no(kind, "Unreachable", f"{error}. It is asked again every few seconds")
     return unknown(kind, "Retrying", str(error))
 
 

@@ -211,7 +211,7 @@ async def test_a_wrong_password_is_said_without_showing_it(
     secret["stringData"]["state"] = world.state.url.replace(world.state.password, "wr0ng-pass")
     await api.create(secret)
     made = await api.create(deployment(team, world.spec()))
-    said = await reason(api, made, "StateReady", "RedisCredentials")
+    said = await reason(api, made, "StateReady", "CredentialsRefused")
     assert "wr0ng-pass" not in str(said)
     assert world.operator.process is not None
     assert "wr0ng-pass" not in world.operator.process.log.read_text()
