@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 OURS: Final = ("RAGDeployment", "RAGTenant", "RAGBinding")
 CHILDREN: Final = (
     "Deployment",
+    "Job",
     "PersistentVolumeClaim",
     "Pod",
     "PodDisruptionBudget",

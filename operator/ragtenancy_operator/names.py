@@ -26,6 +26,8 @@ ANNOTATION_CREDENTIALS: Final = f"{GROUP}/credentials"
 """On a pod template: hash of the credentials that its pods were started with."""
 ANNOTATION_KEY_SHA256: Final = f"{GROUP}/key-sha256"
 """On a key's Secret: the key that was issued. A Secret that holds another was edited."""
+ANNOTATION_CLAIM_UID: Final = f"{GROUP}/claim-uid"
+"""On a download's Job: the claim that it fills. A claim that was made anew is filled again."""
 ANNOTATION_PAUSED: Final = f"{GROUP}/paused"
 
 FINALIZER: Final = f"{GROUP}/operator"

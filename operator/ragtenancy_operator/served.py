@@ -8,10 +8,10 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ragtenancy_api.wiring import INTERNAL_PORT, WATCH_PATH, WatchProgress
 from ragtenancy_operator.names import LABEL_COMPONENT, Component
@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _FIRST_WAIT: Final = 0.03
 _LONGEST_WAIT: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=2)
+_Answer = TypeVar("_Answer", bound=BaseModel)
 
 
 def pod_ready(pod: Manifest) -> bool:
@@ -118,17 +119,23 @@ class Served:
         return bool(there)
 
     async def _ask(self, pod: Manifest) -> None:
-        uid, address = pod["metadata"]["uid"], pod["status"].get("podIP")
+        # a pod that does not answer counts as lagging; the next round asks again
+        progress = await self.ask(pod, WATCH_PATH, WatchProgress)
+        if progress is not None and progress.ragbindings.isdecimal():
+            self._reached[pod["metadata"]["uid"]] = int(progress.ragbindings)
+
+    async def ask(self, pod: Manifest, path: str, answer: type[_Answer]) -> _Answer | None:
+        """What a pod of ours says on its internal port; None when it does not."""
+        address = pod["status"].get("podIP")
         host = f"[{address}]" if ":" in str(address) else address
-        url = f"http://{host}:{INTERNAL_PORT}{WATCH_PATH}"
+        url = f"http://{host}:{INTERNAL_PORT}{path}"
         try:
             async with self._session.get(url, timeout=_TIMEOUT) as response:
                 response.raise_for_status()
-                progress = WatchProgress.model_validate_json(await response.read())
-            self._reached[uid] = int(progress.ragbindings)
-        except (aiohttp.ClientError, TimeoutError, ValidationError, ValueError) as error:
-            # the pod counts as lagging; the next round asks again
+                return answer.model_validate_json(await response.read())
+        except (aiohttp.ClientError, TimeoutError, ValidationError) as error:
             _log.debug("pod %s did not report: %r", pod["metadata"]["name"], error)
+            return None
 
     def reached(self, pod_uid: str) -> int | None:
         """The resourceVersion that a pod had come to when it was last asked."""

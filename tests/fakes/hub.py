@@ -37,7 +37,9 @@ class Repo:
     claims: dict[str, int] = field(default_factory=dict)
 
 
-def tiny_model(weights: int = 1000, shards: int = 1, **files: bytes) -> dict[str, bytes]:
+def tiny_model(
+    weights: int = 1000, shards: int = 1, more: dict[str, bytes] | None = None
+) -> dict[str, bytes]:
     """The files of a model whose weights have so many bytes each."""
     names = [f"model-{at:05}-of-{shards:05}.safetensors" for at in range(1, shards + 1)]
     contents = {name: bytes([at]) * weights for at, name in enumerate(names, 1)}
@@ -47,7 +49,7 @@ def tiny_model(weights: int = 1000, shards: int = 1, **files: bytes) -> dict[str
         "tokenizer.json": b'{"model": {}}',
         "model.safetensors.index.json": json.dumps(index).encode(),
         **contents,
-        **files,
+        **(more or {}),
     }
 
 
@@ -222,3 +224,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _oid(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def main() -> None:
+    """Serve two models: one that is slow, and one that wants TOKEN."""
+    slow = Repo(tiny_model(30_000_000), bytes_per_s=2_500_000)
+    repos = {"tests/slow": slow, "tests/gated": Repo(tiny_model(), gated=True)}
+    FakeHub(repos, "0.0.0.0", 8080).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

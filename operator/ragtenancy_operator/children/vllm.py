@@ -29,6 +29,8 @@ MODEL_CACHE: Final = "/var/lib/model-cache"
 _SCRATCH: Final = "/tmp"  # noqa: S108 - an emptyDir
 _ENVIRONMENT: Final = {
     "HF_HOME": MODEL_CACHE,
+    # its Job has downloaded the model; a server must not wait for the hub, nor change with it
+    "HF_HUB_OFFLINE": "1",
     "HOME": _SCRATCH,
     "XDG_CACHE_HOME": f"{_SCRATCH}/cache",
     "VLLM_CACHE_ROOT": f"{_SCRATCH}/cache/vllm",
@@ -47,6 +49,12 @@ _ENTRIES: Final = {
 def cache_claim(context: Context, component: str) -> str:
     """Name of the claim that keeps a component's model."""
     return context.child(component, "model-cache")
+
+
+def model_of(context: Context, component: str) -> Embedding | Generation:
+    """The model of a component."""
+    spec = context.deployment.spec
+    return spec.embedding if component == Component.EMBEDDING else spec.generation
 
 
 def _arguments(component: str, model: Embedding | Generation, settings: VLLM) -> list[str]:
@@ -85,10 +93,7 @@ def _with_gpus(resources: dict[str, Any], gpus: int) -> dict[str, Any]:
 
 def build(context: Context, component: str) -> list[Manifest]:
     """The objects of a model's vLLM; none when the model is external."""
-    spec = context.deployment.spec
-    model: Embedding | Generation = (
-        spec.embedding if component == Component.EMBEDDING else spec.generation
-    )
+    model = model_of(context, component)
     settings = model.vllm
     if settings is None:
         return []
@@ -110,7 +115,7 @@ def build(context: Context, component: str) -> list[Manifest]:
         args=_arguments(component, model, settings),
         env=variables,
         ports=[{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        # a first start downloads the model: up to two hours
+        # a large model takes its time to load: up to two hours
         startupProbe=http_probe("/health", PORT, period=2, timeout=2, failures=3600),
         readinessProbe=http_probe("/health", PORT, period=3, timeout=5, failures=3),
         livenessProbe=http_probe("/health", PORT, period=10, timeout=10, failures=6),
@@ -169,8 +174,7 @@ def build(context: Context, component: str) -> list[Manifest]:
 
 def url(context: Context, component: str) -> str:
     """Base URL of a model's OpenAI API, managed or external."""
-    spec = context.deployment.spec
-    model = spec.embedding if component == Component.EMBEDDING else spec.generation
+    model = model_of(context, component)
     if model.external is not None:
         return model.external.url.rstrip("/")
     return f"http://{context.host(component)}:{PORT}/v1"

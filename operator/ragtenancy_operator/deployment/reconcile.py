@@ -9,7 +9,8 @@ from ragtenancy_operator import names
 from ragtenancy_operator.children import external, secrets
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.conditions import Verdict, merge, refused
-from ragtenancy_operator.deployment import plan, status
+from ragtenancy_operator.deployment import model_status, plan, status
+from ragtenancy_operator.deployment.downloads import ASK_SECONDS, Downloads
 from ragtenancy_operator.deployment.observe import Observed, context_of, observe
 from ragtenancy_operator.errors import Refused, Retry, Unreachable
 from ragtenancy_operator.names import Component
@@ -28,6 +29,7 @@ class DeploymentReconciler:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._downloads = Downloads(services)
         self._told: dict[str, str] = {}  # by uid: what its tenants last heard of
 
     async def reconcile(self, key: Key) -> float | None:
@@ -93,18 +95,21 @@ class DeploymentReconciler:
 
     async def _apply(self, observed: Observed) -> None:
         services, context = self._services, observed.context
-        wanted = plan.wanted(context)
+        wanted, jobs = plan.wanted(context), self._downloads.jobs(context)
         for component, manifests in wanted.items():
             if component in observed.failures:
                 continue  # its pods would start with somebody else's credentials
             try:
-                for manifest in manifests:
-                    await services.applier.ensure(manifest)
+                there = list(manifests)
+                if component in jobs:
+                    there = await self._downloads.first(context, component, jobs[component], there)
+                await services.applier.ensure_all(there)
             except (Refused, Retry) as error:
                 # one component's trouble is no other's
                 observed.failures[component] = error
         children = list(services.store.of_deployment(context.namespace, context.name))
-        for child in plan.unwanted(children, wanted, uid_of(observed.raw)):
+        keep = {**wanted, "downloads": list(jobs.values())}
+        for child in plan.unwanted(children, keep, uid_of(observed.raw)):
             await services.applier.delete(child)
 
     async def _check(self, observed: Observed) -> None:
@@ -144,7 +149,10 @@ class DeploymentReconciler:
         services, context = self._services, observed.context
         children = services.store.of_deployment(context.namespace, context.name)
         workloads = status.workloads(children, context)
-        results = status.verdicts(context, workloads, observed.failures, observed.notes)
+        models = await self._models(observed, workloads)
+        results = status.verdicts(
+            context, workloads, observed.failures, observed.notes, models=models
+        )
         uids = {uid_of(tenant) for tenant in observed.tenants}
         uids |= {binding["metadata"]["name"] for binding in observed.bindings}
         ready = sum(holds(tenant, "Ready") for tenant in observed.tenants)
@@ -155,6 +163,22 @@ class DeploymentReconciler:
             services.store.put(patched)
         await self._announce(observed, results)
         self._tell_tenants(observed, results)
+
+    async def _models(
+        self, observed: Observed, workloads: dict[str, status.Workload]
+    ) -> dict[str, Verdict]:
+        """The conditions of managed models; notes what only a person can mend."""
+        context = observed.context
+        children = self._services.store.of_deployment(context.namespace, context.name)
+        parts = await self._downloads.parts(context, children, workloads)
+        verdicts = {}
+        for component, part in parts.items():
+            found = model_status.verdict(status.CONDITIONS[component], part)
+            if found.reason in model_status.STALLING_REASONS:
+                observed.notes.setdefault(component, Refused(found.reason, found.message))
+            observed.downloading |= found.reason == "Downloading"
+            verdicts[component] = found
+        return verdicts
 
     async def _announce(self, observed: Observed, results: list[Verdict]) -> None:
         before = {c.type: c.status for c in observed.context.deployment.status.conditions}
@@ -189,6 +213,8 @@ class DeploymentReconciler:
             raise transient[0]
         if observed.failures or observed.notes:
             return _RECHECK_SECONDS
+        if observed.downloading:
+            return ASK_SECONDS
         return _ROTATION_SECONDS if external.components(observed.context) else None
 
     async def _tear_down(self, raw: Manifest) -> float | None:

@@ -91,6 +91,8 @@ def verdicts(
     workloads: Mapping[str, Workload],
     failures: Mapping[str, Exception],
     notes: Mapping[str, Refused] = MappingProxyType({}),
+    *,
+    models: Mapping[str, Verdict] = MappingProxyType({}),
 ) -> list[Verdict]:
     """Every condition of a RAGDeployment.
 
@@ -99,11 +101,14 @@ def verdicts(
         workloads: The workload of each managed component.
         failures: What went wrong in this pass, by component.
         notes: What a person has to mend although the component serves, by component.
+        models: The conditions of managed models, by component.
     """
     parts = []
     for component, kind in CONDITIONS.items():
         if component in failures:
             parts.append(_failed(kind, failures[component]))
+        elif component in models:
+            parts.append(models[component])
         elif component in workloads:
             parts.append(workload(kind, workloads[component]))
         else:

@@ -2,33 +2,21 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 from urllib.request import urlopen
 
 import pytest
 
 from ragtenancy_api.wiring import DOWNLOAD_PATH, DownloadFailure, DownloadProgress
 from ragtenancy_runtime.download.cache import ModelFolder
+from tests.e2e.product.team import until
 from tests.fakes.hub import COMMIT, TOKEN, FakeHub, Repo, tiny_model
 from tests.integration.servers import Process, free_ports
 
 MODEL = "org/model"
 MB = 1_000_000
-
-T = TypeVar("T")
-
-
-def until(check: Callable[[], T | None], seconds: float = 20.0) -> T:
-    """Ask again and again until the answer is true."""
-    deadline = time.monotonic() + seconds
-    while not (answer := check()):
-        assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
-        time.sleep(0.05)
-    return answer
 
 
 @pytest.fixture
@@ -143,7 +131,7 @@ def test_progress_is_visible_and_a_kill_keeps_what_was_whole(
         found = downloader.progress()
         return found if found and found.done > 30 * MB else None
 
-    seen = until(half_way)
+    seen = until(half_way, 30, "half of it")
     assert seen.total is not None
     assert seen.done < 48 * MB < seen.total
     assert not (downloader.folder.snapshot() / slow).exists()
@@ -162,7 +150,7 @@ def test_sigterm_ends_it_and_leaves_nothing_half_done(hub: FakeHub, downloader: 
     hub.repos[MODEL] = Repo(tiny_model(24 * MB), stop_after={slow: 16 * MB})
     hub.gate.clear()
     process = downloader.start()
-    until(downloader.folder.unfinished)
+    until(downloader.folder.unfinished, 30, "a file that is begun")
     process.terminate()
     assert process.wait(10) == 128 + 15
     assert not downloader.folder.unfinished()
@@ -209,7 +197,7 @@ def test_a_hub_that_is_away_for_a_while_is_waited_for(hub: FakeHub, downloader: 
         found = downloader.progress()
         return found.trouble if found else ""
 
-    assert "503" in until(troubled)
+    assert "503" in until(troubled, 30, "the hub's status")
     hub.fault = 0
     assert process.wait(40) == 0
     assert downloader.folder.marked_complete()
@@ -257,10 +245,10 @@ def test_a_cut_off_download_is_not_taken_for_a_filled_cache(
 ) -> None:
     # all that a filled cache must have comes; what this model needs beside it does not
     late = "2_Dense/model.safetensors"
-    hub.repos[MODEL] = Repo(tiny_model(**{late: b"dense"}), stop_after={late: 0})
+    hub.repos[MODEL] = Repo(tiny_model(more={late: b"dense"}), stop_after={late: 0})
     hub.gate.clear()
     process = downloader.start()
-    until(downloader.folder.looks_complete)
+    until(downloader.folder.looks_complete, 30, "the cache")
     process.kill()
     hub.stop()
     assert downloader.run(patience=1) == 1
