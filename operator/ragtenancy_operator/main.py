@@ -28,6 +28,7 @@ from ragtenancy_operator.kube import PLURALS, Kube
 from ragtenancy_operator.lease import Lease, Lost
 from ragtenancy_operator.metrics import Metrics
 from ragtenancy_operator.names import LABEL_MANAGED_BY, MANAGER
+from ragtenancy_operator.optional import OptionalKinds
 from ragtenancy_operator.routes import wakes
 from ragtenancy_operator.served import Served
 from ragtenancy_operator.services import Services
@@ -42,7 +43,10 @@ _log = logging.getLogger(__name__)
 OURS: Final = ("RAGDeployment", "RAGTenant", "RAGBinding")
 CHILDREN: Final = (
     "Deployment",
+    "HorizontalPodAutoscaler",
+    "Ingress",
     "Job",
+    "NetworkPolicy",
     "PersistentVolumeClaim",
     "Pod",
     "PodDisruptionBudget",
@@ -98,6 +102,9 @@ class Operator:
         async with contextlib.AsyncExitStack() as stack:
             kube = await stack.enter_async_context(Kube(count=self.metrics.requested))
             session = await stack.enter_async_context(aiohttp.ClientSession())
+            optional = OptionalKinds(
+                kube, self.store, self.settings.watch_namespaces, self.event, self._came_or_went
+            )
             services = Services(
                 self.settings,
                 kube,
@@ -107,6 +114,7 @@ class Operator:
                 Events(kube, self.settings.identity),
                 Connections(kube, session),
                 Served(self.store, self.queue, session),
+                optional,
             )
             workers = Workers(
                 self.queue,
@@ -129,7 +137,7 @@ class Operator:
                 kube, self.settings.namespace, self.settings.identity, self.settings.lease_seconds
             )
             async with asyncio.TaskGroup() as group:
-                watching = group.create_task(self._watch(kube), name="kopf")
+                watching = group.create_task(self._watch(kube, optional), name="kopf")
                 leading = group.create_task(self._lead(workers, lease), name="lead")
                 await self.stopping.wait()
                 # first the writes and the lease, so that another process can take over
@@ -199,8 +207,14 @@ class Operator:
                 said = True
             await asyncio.sleep(_CRD_SECONDS)
 
-    async def _watch(self, kube: Kube) -> None:
+    def _came_or_went(self, kind: str) -> None:
+        for obj in list(self.store.of_kind("RAGDeployment")):
+            self.queue.wake(key_of(obj), cause=f"{kind} came or went")
+
+    async def _watch(self, kube: Kube, optional: OptionalKinds) -> None:
         await self._kinds(kube)
+        await optional.look()
+        looking = asyncio.create_task(optional.run(), name="optional kinds")
         namespaces = self.settings.watch_namespaces
         started = asyncio.Event()
         # kopf takes the signals for itself when it starts, and then only ends its watches
@@ -219,6 +233,7 @@ class Operator:
             )
         finally:
             signals.cancel()
+            looking.cancel()
             # without its watches there is nothing to do here
             self.stopping.set()
 

@@ -6,6 +6,7 @@ from ragtenancy_operator.apply import Applier
 from ragtenancy_operator.connections import Connections
 from ragtenancy_operator.events import Events
 from ragtenancy_operator.kube import Kube
+from ragtenancy_operator.optional import OptionalKinds
 from ragtenancy_operator.served import Served
 from ragtenancy_operator.settings import Settings
 from ragtenancy_operator.store import Key, Store
@@ -35,4 +36,5 @@ class Services:
     events: Events
     connections: Connections
     served: Served
+    optional: OptionalKinds
     findings: Findings = field(default_factory=Findings)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from ragtenancy_api.deployment import RAGDeployment
-from ragtenancy_operator.children import external
+from ragtenancy_operator.children import external, network_policy
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.connections import Held
 from ragtenancy_operator.deployment import plan
@@ -71,6 +71,7 @@ def context_of(services: Services, raw: Manifest) -> Context:
         deployment,
         plan.images(deployment, services.settings.images),
         credentials(services, metadata.namespace, metadata.name),
+        operator_namespace=services.settings.namespace,
     )
 
 
@@ -92,11 +93,18 @@ def with_credentials(context: Context, held: Held, services: Services) -> Contex
     return replace(context, credentials={**context.credentials, Component.API: mark})
 
 
+def redis_ports(held: Held) -> dict[str, int]:
+    """Ports of the Redis that the URLs in their Secrets lead to, by component."""
+    urls = {c: held.get(external.credential(c)) for c in (Component.STATE, Component.CACHE)}
+    ports = {c: network_policy.port_of(url) for c, url in urls.items() if isinstance(url, str)}
+    return {component: port for component, port in ports.items() if port is not None}
+
+
 def observe(services: Services, raw: Manifest, held: Held | None = None) -> Observed:
     """Gather what the store knows of a RAGDeployment, and what was read of its Secrets."""
     context = context_of(services, raw)
     if held is not None:
-        context = with_credentials(context, held, services)
+        context = replace(with_credentials(context, held, services), redis_ports=redis_ports(held))
     return Observed(
         raw,
         context,

@@ -12,10 +12,20 @@ from ragtenancy_operator.conditions import Verdict, merge, refused
 from ragtenancy_operator.deployment import model_status, plan, status
 from ragtenancy_operator.deployment.downloads import ASK_SECONDS, Downloads
 from ragtenancy_operator.deployment.observe import Observed, context_of, observe
-from ragtenancy_operator.errors import Refused, Retry, Unreachable
+from ragtenancy_operator.deployment.rejections import in_spec
+from ragtenancy_operator.errors import Refused, Rejected, Retry, Unreachable
 from ragtenancy_operator.names import Component
+from ragtenancy_operator.optional import MISSING
 from ragtenancy_operator.services import Services
-from ragtenancy_operator.store import Key, Manifest, annotations_of, holds, key_of, uid_of
+from ragtenancy_operator.store import (
+    Key,
+    Manifest,
+    annotations_of,
+    holds,
+    key_of,
+    labels_of,
+    uid_of,
+)
 
 _log = logging.getLogger(__name__)
 _RECHECK_SECONDS: Final = 5.0
@@ -99,18 +109,29 @@ class DeploymentReconciler:
         for component, manifests in wanted.items():
             if component in observed.failures:
                 continue  # its pods would start with somebody else's credentials
+            there = []
+            for manifest in manifests:
+                missing = MISSING.get(manifest["kind"])
+                if missing is None or manifest["kind"] in services.optional.served:
+                    there.append(manifest)
+                else:
+                    observed.notes.setdefault(component, missing)
             try:
-                there = list(manifests)
                 if component in jobs:
                     there = await self._downloads.first(context, component, jobs[component], there)
                 await services.applier.ensure_all(there)
+            except Rejected as error:
+                made = [*manifests, *([jobs[component]] if component in jobs else [])]
+                observed.failures[component] = in_spec(context, component, made, error)
             except (Refused, Retry) as error:
                 # one component's trouble is no other's
                 observed.failures[component] = error
         children = list(services.store.of_deployment(context.namespace, context.name))
         keep = {**wanted, "downloads": list(jobs.values())}
         for child in plan.unwanted(children, keep, uid_of(observed.raw)):
-            await services.applier.delete(child)
+            # a component that is not taken as it should be stays as it was, whole
+            if labels_of(child)[names.LABEL_COMPONENT] not in observed.failures:
+                await services.applier.delete(child)
 
     async def _check(self, observed: Observed) -> None:
         """Make the collections, and ask external servers whether they answer."""

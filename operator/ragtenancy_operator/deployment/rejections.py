@@ -35,7 +35,7 @@ _MAIN: Final = _POD + r"containers(?:\[0\]|\[name=\"[^\"]*\"\])?\."
 _TAIL: Final = r"(?P<tail>(?:\.[A-Za-z]\w*|\[[^\]]*\])*)"
 
 
-_WORKLOADS: Final = frozenset({"Deployment", "StatefulSet"})
+_WORKLOADS: Final = frozenset({"Deployment", "Job", "StatefulSet"})
 
 
 def _same(field: str) -> Where:
@@ -72,7 +72,7 @@ def _extra(field: str, extra: int, total: int) -> Where:
 
 
 def _of_pods(settings: PodSettings, manifests: Iterable[Manifest]) -> list[tuple[str, Where]]:
-    pods = [m["spec"]["template"]["spec"] for m in manifests if m["kind"] in _WORKLOADS]
+    pods = [manifest["spec"]["template"]["spec"] for manifest in manifests]
     volumes = sum(len(pod["volumes"]) for pod in pods)
     mounts = sum(len(pod["containers"][0]["volumeMounts"]) for pod in pods)
     extra, extra_mounts = settings.extra_volumes or (), settings.extra_volume_mounts or ()
@@ -99,7 +99,8 @@ def in_spec(
     """
     kind = error.child.partition("/")[0]
     if kind in _WORKLOADS:
-        fields = _of_pods(managed(context.deployment)[component], manifests)
+        same = [manifest for manifest in manifests if manifest["kind"] == kind]
+        fields = _of_pods(managed(context.deployment)[component], same)
     else:
         fields = _OF_KIND.get(kind, [])
     for pattern, where in fields:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ragtenancy_operator import conditions
 from ragtenancy_operator.children import api
-from ragtenancy_operator.children.base import Context
+from ragtenancy_operator.children.base import Context, managed
 from ragtenancy_operator.conditions import Verdict, no, unknown, yes
 from ragtenancy_operator.errors import Refused, Unreachable
 from ragtenancy_operator.names import LABEL_COMPONENT, Component
@@ -127,15 +127,6 @@ def verdicts(
 
 def workloads(children: Iterable[Manifest], context: Context) -> dict[str, Workload]:
     """The workloads of a deployment's managed components, from its children."""
-    spec = context.deployment.spec
-    managed = {
-        Component.WEAVIATE: spec.vector_store.weaviate.managed is not None,
-        Component.STATE: spec.state.redis.managed is not None,
-        Component.CACHE: spec.cache.redis.managed is not None,
-        Component.EMBEDDING: spec.embedding.vllm is not None,
-        Component.GENERATION: spec.generation.vllm is not None,
-        Component.API: True,
-    }
     objects: dict[str, Manifest] = {}
     pods: dict[str, list[Manifest]] = {}
     for child in children:
@@ -146,8 +137,7 @@ def workloads(children: Iterable[Manifest], context: Context) -> dict[str, Workl
             pods.setdefault(component, []).append(child)
     return {
         component: Workload(objects.get(component), pods.get(component, []))
-        for component, is_managed in managed.items()
-        if is_managed
+        for component in managed(context.deployment)
     }
 
 

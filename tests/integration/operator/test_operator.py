@@ -93,7 +93,7 @@ async def test_a_child_deleted_by_hand_is_back_in_five_seconds(world: World, api
         ("Service", "main-api"),
         ("Deployment", "main-api"),
         ("Role", "main-api"),
-        ("PodDisruptionBudget", "main-api"),
+        ("NetworkPolicy", "main-api"),
     ]
     for kind, name in children:
         before = await api.get(kind, HOME, name)

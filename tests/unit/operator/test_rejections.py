@@ -32,6 +32,10 @@ PATHS = {
 }
 
 
+def workload_of(component: str) -> str:
+    return "StatefulSet" if component == Component.WEAVIATE else "Deployment"
+
+
 def explained(component: str, child: str, detail: str) -> str:
     made = context(SPEC)
     error = Rejected(child, detail)
@@ -78,8 +82,7 @@ def explained(component: str, child: str, detail: str) -> str:
     ],
 )
 def test_the_field_of_a_pods_setting_is_named(component: str, detail: str, field: str) -> None:
-    workload = "StatefulSet" if component == Component.WEAVIATE else "Deployment"
-    message = explained(component, f"{workload}/rag/main-{component}", detail)
+    message = explained(component, f"{workload_of(component)}/rag/main-{component}", detail)
     assert message.startswith(f"{PATHS[component]}.{field}: ")
     assert detail in message
 
@@ -91,10 +94,14 @@ def test_an_index_counts_in_the_settings_and_not_in_the_pod(component: str) -> N
     (pod,) = [m["spec"]["template"]["spec"] for m in workload if "template" in m.get("spec", {})]
     last = len(pod["volumes"]) - 1
     detail = f"{POD}.volumes[{last}].name: Required value"
-    assert ".extraVolumes[1].name: " in explained(component, "Deployment/rag/x", detail)
+    assert ".extraVolumes[1].name: " in explained(
+        component, f"{workload_of(component)}/rag/x", detail
+    )
     mount = len(pod["containers"][0]["volumeMounts"]) - 1
     detail = f'{POD}.containers[0].volumeMounts[{mount}].name: Not found: "a"'
-    assert ".extraVolumeMounts[0].name: " in explained(component, "Deployment/rag/x", detail)
+    assert ".extraVolumeMounts[0].name: " in explained(
+        component, f"{workload_of(component)}/rag/x", detail
+    )
 
 
 @pytest.mark.parametrize(
