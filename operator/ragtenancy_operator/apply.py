@@ -203,8 +203,8 @@ class Applier:
             return observed
         metadata = {**manifest["metadata"], "uid": uid_of(observed)}
         try:
-            if not dry_run:
-                await self._own_by_apply(key, manifest)
+            # also for a rehearsal, which would else find fields that the apply takes out
+            await self._own_by_apply(key, manifest)
             applied = await self._kube.apply({**manifest, "metadata": metadata}, dry_run=dry_run)
         except KubeError as error:
             if error.invalid:

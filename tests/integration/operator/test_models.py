@@ -275,3 +275,25 @@ async def test_a_download_that_fails_says_why_and_waits_for_a_person(
     stalled = condition(await api.get("RAGDeployment", home, "main"), "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", reason)
     assert await api.find("Deployment", home, VLLM) is None
+
+
+async def test_another_update_strategy_takes_the_place_of_the_one_that_vllm_was_made_with(
+    api: Kube, home: str
+) -> None:
+    async def strategy(wanted: str, **more: Any) -> None:
+        change = {"updateStrategy": wanted, **more}
+        await api.merge("RAGDeployment", home, "main", {"spec": {"generation": {"vllm": change}}})
+
+    await strategy("Surge")
+    await complete(api, await job_of(api, home, "org/model"))
+    made = await serving(api, home, "org/model")
+    assert made["spec"]["strategy"]["type"] == "RollingUpdate"
+    # the hub's port is in a policy, too: a change of several objects is rehearsed
+    await strategy("Recreate", env=[{"name": "HF_ENDPOINT", "value": "http://hub:8081"}])
+
+    async def changed() -> bool:
+        """vLLM's pods are replaced in the other way"""
+        found = await api.get("Deployment", home, VLLM)
+        return bool(found["spec"]["strategy"]["type"] == "Recreate")
+
+    await until(changed)
