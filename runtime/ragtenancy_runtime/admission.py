@@ -8,6 +8,8 @@ deny a request that turns out to be a hit, it is admitted once more at no cost a
 
 import asyncio
 import logging
+import math
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +18,7 @@ from typing import Any, Final, get_args
 from uuid import uuid4
 
 from ragtenancy_api.settings import Quotas
-from ragtenancy_api.wiring import tenant_key, tombstone_key
+from ragtenancy_api.wiring import USED, USED_SECONDS, tenant_key, tombstone_key
 from ragtenancy_runtime.errors import (
     Dimension,
     InvalidRequest,
@@ -113,11 +115,20 @@ class Admission:
     state: Scripts
     _leases: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
+    _used: dict[str, float] = field(default_factory=dict)
+    """When this pod noted a tenant's use, the oldest first."""
 
     async def admit(
-        self, uid: str, quotas: Quotas, request_id: str, cost: int, *, lease: bool = True
+        self,
+        uid: str,
+        quotas: Quotas,
+        request_id: str,
+        cost: int,
+        *,
+        lease: bool = True,
+        uses: bool = False,
     ) -> Grant:
-        """Admit a request that uses at most `cost` tokens.
+        """Admit a request that uses at most `cost` tokens, and the tenant's shard if it `uses` it.
 
         Raises:
             RateLimited: A quota denies it now.
@@ -127,9 +138,9 @@ class Admission:
         """
         names = ("requests", "tokens", "leases", "admitted", "epoch", "writing")
         keys = [*(tenant_key(uid, name) for name in names), tombstone_key(uid)]
-        reply = await self.state.run(
-            "admit", keys, admit_args(quotas, request_id, cost, lease=lease)
-        )
+        admitting = self.state.run("admit", keys, admit_args(quotas, request_id, cost, lease=lease))
+        # Both go in one round trip: the use is noted before the shard is touched.
+        reply, _ = await asyncio.gather(admitting, self._note_use(uid, uses=uses))
         status = reply[0].decode()
         if status == "gone":
             raise Unauthenticated
@@ -148,6 +159,20 @@ class Admission:
             self._leases[uid].add(request_id)
         return Grant(uid, request_id, reply[2].decode(), limits, lease)
 
+    async def _note_use(self, uid: str, *, uses: bool) -> None:
+        """Tell the operator that the tenant's shard is in use, once in USED_SECONDS."""
+        now = time.monotonic()
+        if not uses or now - self._used.get(uid, -math.inf) < USED_SECONDS:
+            return
+        while self._used and now - (oldest := next(iter(self._used.items())))[1] >= USED_SECONDS:
+            del self._used[oldest[0]]
+        self._used[uid] = now
+        try:
+            await self.state.run("use", [tenant_key(uid, USED), tombstone_key(uid)], [])
+        except BaseException:
+            self._used.pop(uid, None)
+            raise
+
     def settle(self, grant: Grant, usage: Usage) -> None:
         """Settle a request, off the client's path; tried again until Redis confirms it."""
         self._forget(grant)
@@ -157,12 +182,12 @@ class Admission:
 
     @asynccontextmanager
     async def held(self, uid: str, quotas: Quotas, request_id: str) -> AsyncIterator[Usage]:
-        """Hold a request that asks no chat model for a block, which fills in what it used.
+        """Hold a request for documents for a block, which fills in what it used.
 
         Raises:
             RequestError: As `admit` does.
         """
-        grant = await self.admit(uid, quotas, request_id, 0)
+        grant = await self.admit(uid, quotas, request_id, 0, uses=True)
         usage = Usage()
         try:
             yield usage

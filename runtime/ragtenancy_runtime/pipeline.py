@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from ragtenancy_api.deployment import RAGDeploymentSpec
@@ -78,7 +79,7 @@ class Pipeline:
     async def _admit(self, tenant: Tenant, question: Question, plan: Plan, request_id: str) -> Turn:
         """Ask for admission and look into the cache at the same time."""
         quotas = tenant.settings.quotas
-        admit = self.admission.admit
+        admit = partial(self.admission.admit, uses=plan.query is not None)
         if plan.cache_key is None:
             grant = await admit(tenant.uid, quotas, request_id, plan.cost)
             return Turn(tenant, question, plan, grant)

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
@@ -20,12 +21,23 @@ from ragtenancy_api.wiring import OWNER
 from ragtenancy_runtime.errors import Unavailable
 from ragtenancy_runtime.ports import Chunk, Corpus, Document, FoundChunk, RetrievalMode
 
-QUERY_S: Final = 3.0
-"""The client itself would retry for a minute."""
+QUERY_S: Final = 4.0
+"""The client itself would retry for a minute, and somebody waits for 5 s. A shard that is put to
+sleep while queries are in it keeps new ones waiting for 2 s, until Weaviate gives up on it."""
 WRITE_S: Final = 30.0
 _NAMESPACE: Final = UUID("5c1e6ed5-9b29-44a5-8f1d-5d7b4ef3f9a1")
 _INDEX_POLL_S: Final = 0.05
 _MAX_SWEEPS: Final = 1000
+_WAKE_WAITS_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4)
+_ASLEEP: Final = (
+    "bucket already registered",
+    "shard shutdown in progress",
+    "already shut or dropped",
+    "tenant not active",
+    "shard not found",
+)
+"""What Weaviate says (lsmkv/global_bucket_registry.go, db/shard.go) when a request meets its tenant
+while that is put to sleep. It holds for milliseconds; the next request wakes the tenant."""
 _CHUNK_PROPERTIES: Final = [
     "document_id", "version", "position", "text", "heading", "start", "end", "title",
 ]  # fmt: skip
@@ -37,6 +49,8 @@ _CHANNEL_OPTIONS: Final = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 ]
+
+_T = TypeVar("_T")
 
 
 def object_id(corpus: Corpus, *parts: str) -> UUID:
@@ -115,6 +129,22 @@ async def _bounded(seconds: float) -> AsyncIterator[None]:
         raise Unavailable("vector store") from error
 
 
+async def _ask(seconds: float, request: Callable[[], Awaitable[_T]]) -> _T:
+    """What Weaviate answers, within a time; asked again when the tenant was being put to sleep.
+
+    Every request may be made twice: objects have ids of their own, and removing is repeatable.
+    """
+    async with _bounded(seconds):
+        for wait in _WAKE_WAITS_S:
+            try:
+                return await request()
+            except WeaviateBaseError as error:
+                if not any(sign in error.message for sign in _ASLEEP):
+                    raise
+                await asyncio.sleep(wait)
+        return await request()
+
+
 class WeaviateStore:
     """One Weaviate, through one client for the whole process."""
 
@@ -176,15 +206,15 @@ class WeaviateStore:
             "return_metadata": MetadataQuery(score=True, distance=True),
         }
         near: Any = list(vector) if vector is not None else None
-        async with _bounded(QUERY_S):
-            if mode == "Vector":
-                found = await collection.query.near_vector(near_vector=near, **common)
-            elif mode == "Keyword":
-                found = await collection.query.bm25(query=query, **common)
-            else:
-                found = await collection.query.hybrid(
-                    query=query, vector=near, fusion_type=HybridFusion.RELATIVE_SCORE, **common
-                )
+        ask: Callable[[], Awaitable[Any]]
+        if mode == "Vector":
+            ask = partial(collection.query.near_vector, near_vector=near, **common)
+        elif mode == "Keyword":
+            ask = partial(collection.query.bm25, query=query, **common)
+        else:
+            fused = {"vector": near, "fusion_type": HybridFusion.RELATIVE_SCORE}
+            ask = partial(collection.query.hybrid, query=query, **fused, **common)
+        found = await _ask(QUERY_S, ask)
         return [
             found_of(
                 entry.uuid,
@@ -201,8 +231,8 @@ class WeaviateStore:
         collection = self._collection(corpus.documents, corpus)
         ids = [object_id(corpus, document_id) for document_id in document_ids]
         where = owned(corpus, Filter.by_id().contains_any(ids))
-        async with _bounded(QUERY_S):
-            found = await collection.query.fetch_objects(filters=where, limit=len(ids))
+        fetch = partial(collection.query.fetch_objects, filters=where, limit=len(ids))
+        found = await _ask(QUERY_S, fetch)
         documents = [document_of(entry.properties) for entry in found.objects]
         return {document.document_id: document for document in documents}
 
@@ -245,14 +275,16 @@ class WeaviateStore:
         """
         collection = self._collection(corpus.chunks, corpus)
         where = owned(corpus, Filter.by_property("version").equal(document.version))
+        find = partial(
+            collection.query.near_vector,
+            near_vector=list(vector),
+            filters=where,
+            limit=document.chunks,
+            return_properties=[],
+        )
         async with _bounded(WRITE_S):
             while True:
-                found = await collection.query.near_vector(
-                    near_vector=list(vector),
-                    filters=where,
-                    limit=document.chunks,
-                    return_properties=[],
-                )
+                found = await _ask(QUERY_S, find)
                 if len(found.objects) >= document.chunks:
                     return
                 await asyncio.sleep(_INDEX_POLL_S)
@@ -267,11 +299,12 @@ class WeaviateStore:
     async def _insert(
         self, collection: "CollectionAsync[Any, Any]", objects: list[DataObject[Any, Any]]
     ) -> None:
-        async with _bounded(WRITE_S):
+        async def insert() -> None:
             result = await collection.data.insert_many(objects)
-        if result.has_errors:
-            first = next(iter(result.errors.values()))
-            raise Unavailable("vector store") from WeaviateBaseError(first.message)
+            if result.has_errors:
+                raise WeaviateBaseError(next(iter(result.errors.values())).message)
+
+        await _ask(WRITE_S, insert)
 
     async def delete_document(self, corpus: Corpus, document_id: str) -> None:
         """Remove the document's own object."""
@@ -294,8 +327,7 @@ class WeaviateStore:
         """Remove everything that is the tenant's and matches."""
         own: Any = owned(corpus, where)
         for _ in range(_MAX_SWEEPS):
-            async with _bounded(WRITE_S):
-                result = await collection.data.delete_many(where=own)
+            result = await _ask(WRITE_S, partial(collection.data.delete_many, where=own))
             if result.failed:
                 raise Unavailable("vector store")
             if not result.matches:
