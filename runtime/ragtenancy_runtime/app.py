@@ -129,11 +129,18 @@ async def run(settings: Settings, kube: ApiClient | None = None) -> AsyncIterato
         cache_redis = RedisScripts(credentials.cache_redis, "cache", _CACHE_TIMEOUT_S)
         stack.push_async_callback(cache_redis.close)
         store = WeaviateStore(
-            settings.weaviate_http_url, settings.weaviate_grpc_url, credentials.weaviate
+            settings.weaviate_http_url,
+            settings.weaviate_grpc_url,
+            credentials.weaviate,
+            credentials.weaviate_ca,
         )
         stack.push_async_callback(store.close)
-        embedding = await stack.enter_async_context(session(credentials.embedding))
-        generation = await stack.enter_async_context(session(credentials.generation))
+        embedding = await stack.enter_async_context(
+            session(credentials.embedding, credentials.embedding_ca)
+        )
+        generation = await stack.enter_async_context(
+            session(credentials.generation, credentials.generation_ca)
+        )
 
         issuer = await stack.enter_async_context(session(None))
         access = Access(directory, IssuedTokens(issuer))

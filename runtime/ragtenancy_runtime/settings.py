@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from ragtenancy_api import wiring
 
@@ -29,6 +30,10 @@ class Credentials:
     weaviate: str | None = field(default=None, repr=False)
     embedding: str | None = field(default=None, repr=False)
     generation: str | None = field(default=None, repr=False)
+    weaviate_ca: Path | None = None
+    embedding_ca: Path | None = None
+    generation_ca: Path | None = None
+    """CAs (PEM) that the server's certificate is verified by; the public ones when absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +74,27 @@ def read_credentials(directory: Path) -> Credentials:
             raise SettingsError(f"credential file {directory / name} is missing or empty")
         return value
 
+    def authority(name: str) -> Path | None:
+        path = directory / name
+        return path if path.is_file() else None
+
+    def redis(name: str, ca: str) -> str:
+        """A Redis's URL, whose query is where redis-py takes the CA from."""
+        url, path = required(name), authority(ca)
+        if path is None:
+            return url
+        return f"{url}{'&' if urlsplit(url).query else '?'}ssl_ca_certs={quote(str(path))}"
+
     return Credentials(
-        state_redis=required(wiring.CREDENTIAL_STATE_REDIS),
-        cache_redis=required(wiring.CREDENTIAL_CACHE_REDIS),
+        state_redis=redis(wiring.CREDENTIAL_STATE_REDIS, wiring.CA_STATE_REDIS),
+        cache_redis=redis(wiring.CREDENTIAL_CACHE_REDIS, wiring.CA_CACHE_REDIS),
         cache_salt=required(wiring.CREDENTIAL_CACHE_SALT).encode(),
         weaviate=optional(wiring.CREDENTIAL_WEAVIATE),
         embedding=optional(wiring.CREDENTIAL_EMBEDDING),
         generation=optional(wiring.CREDENTIAL_GENERATION),
+        weaviate_ca=authority(wiring.CA_WEAVIATE),
+        embedding_ca=authority(wiring.CA_EMBEDDING),
+        generation_ca=authority(wiring.CA_GENERATION),
     )
 
 

@@ -19,6 +19,16 @@ from aiohttp import web
 from tests.fakes.served import Served
 
 DIMENSIONS = 64
+_EMBEDDING = frozenset({"model", "input", "encoding_format", "dimensions", "user"})
+_CHAT = frozenset(
+    {
+        "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens",
+        "temperature", "top_p", "n", "stop", "seed", "presence_penalty", "frequency_penalty",
+        "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
+        "parallel_tool_calls", "user",
+    }
+)  # fmt: skip
+"""Fields that OpenAI's own API takes."""
 
 
 def embed(text: str) -> list[float]:
@@ -44,6 +54,8 @@ class FakeOpenAI(Served):
         pieces: The answer, one token each.
         gate: While clear, a stream stops after its first piece until it is set.
         fault: "" or one of: no-done, break, garbage, error-frame, 400, 401, 429, 500.
+        key: The API key that it asks for; empty: none.
+        strict: Whether fields that OpenAI does not know are 400, as at a provider that is no vLLM.
         asked: Bodies of chat requests.
         generated: Tokens sent, in all.
         closed: Set when a client broke off a stream.
@@ -51,6 +63,8 @@ class FakeOpenAI(Served):
 
     pieces: list[str] = field(default_factory=lambda: ["Hello", " world"])
     fault: str = ""
+    key: str = ""
+    strict: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -88,11 +102,26 @@ class FakeOpenAI(Served):
         self.gate.set()
         super().stop()
 
-    async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": []})
+    def _refusal(
+        self, request: web.Request, body: dict[str, Any], known: frozenset[str]
+    ) -> web.Response | None:
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            return _error(401, "Incorrect API key provided.")
+        options = body.get("stream_options") or {}
+        strange = sorted({*body} - known) + sorted({*options} - {"include_usage"})
+        if self.strict and strange:
+            return _error(400, f"Unrecognized request argument supplied: {strange[0]}")
+        return None
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return self._refusal(request, {}, _CHAT) or web.json_response(
+            {"object": "list", "data": []}
+        )
 
     async def _embeddings(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if refusal := self._refusal(request, body, _EMBEDDING):
+            return refusal
         texts: list[str] = body["input"]
         self.embedded += texts
         data = [{"index": at, "embedding": embed(text)} for at, text in enumerate(texts)]
@@ -102,9 +131,10 @@ class FakeOpenAI(Served):
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append(body)
+        if refusal := self._refusal(request, body, _CHAT):
+            return refusal
         if self.fault.isdigit():
-            error = {"message": "refused: secret-detail", "type": "x", "param": None, "code": None}
-            return web.json_response({"error": error}, status=int(self.fault))
+            return _error(int(self.fault), "refused: secret-detail")
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         prompt = sum(words(message["content"]) for message in body["messages"])
@@ -183,6 +213,11 @@ class FakeOpenAI(Served):
             self.closed.set()
             raise
         return response
+
+
+def _error(status: int, message: str) -> web.Response:
+    error = {"message": message, "type": "x", "param": None, "code": None}
+    return web.json_response({"error": error}, status=status)
 
 
 def _usage(prompt: int, completion: int) -> dict[str, int]:

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import ssl
 import struct
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -19,15 +21,24 @@ EMBED_S: Final = 60.0
 _MAX_ERROR_BYTES: Final = 65_536
 
 
-def session(api_key: str | None) -> aiohttp.ClientSession:
-    """A client for one server; it keeps its connections."""
+def session(api_key: str | None, authority: Path | None = None) -> aiohttp.ClientSession:
+    """A client for one server; it keeps its connections.
+
+    Args:
+        api_key: The server's key; None: it asks for none.
+        authority: CAs (PEM) that alone are trusted; None: the public ones.
+    """
     headers = {"content-type": "application/json"}
     if api_key:
         headers["authorization"] = f"Bearer {api_key}"
     return aiohttp.ClientSession(
         headers=headers,
         # vLLM closes what was idle for 5 s: a connection must not be taken up in that moment.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+        connector=aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=4,
+            ssl=True if authority is None else ssl.create_default_context(cafile=authority),
+        ),
         timeout=aiohttp.ClientTimeout(
             total=None, connect=CONNECT_S, sock_connect=CONNECT_S, sock_read=SILENCE_S
         ),

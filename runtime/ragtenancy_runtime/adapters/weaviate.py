@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
+import grpc
+import httpx
 import weaviate
 from weaviate.classes.config import ConsistencyLevel
 from weaviate.classes.data import DataObject
@@ -145,25 +149,51 @@ async def _ask(seconds: float, request: Callable[[], Awaitable[_T]]) -> _T:
         return await request()
 
 
+def _trust(client: weaviate.WeaviateAsyncClient, authority: Path) -> None:
+    """Have the client verify the REST API's certificate by these CAs.
+
+    weaviate-client takes CAs for gRPC alone; for REST it would take them from SSL_CERT_FILE, which
+    is the whole process's. So the one method that makes its HTTP client is replaced. The tests
+    with TLS fail when a version of the client does without it.
+    """
+    context = ssl.create_default_context(cafile=authority)
+    connection: Any = client._connection
+
+    def make_client(_: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(headers=connection._headers, verify=context, trust_env=False)
+
+    connection._make_client = make_client
+
+
 class WeaviateStore:
     """One Weaviate, through one client for the whole process."""
 
-    def __init__(self, http_url: str, grpc_url: str, api_key: str | None) -> None:
-        http, grpc = urlsplit(http_url), urlsplit(grpc_url)
+    def __init__(
+        self, http_url: str, grpc_url: str, api_key: str | None, authority: Path | None = None
+    ) -> None:
+        """Take the URLs, the key, and the CAs (PEM) that alone are trusted; None: public ones."""
+        http, grpc_ = urlsplit(http_url), urlsplit(grpc_url)
         self._client = weaviate.use_async_with_custom(
             http_host=http.hostname or "",
             http_port=http.port or (443 if http.scheme == "https" else 80),
             http_secure=http.scheme == "https",
-            grpc_host=grpc.hostname or "",
-            grpc_port=grpc.port or 50051,
-            grpc_secure=grpc.scheme == "grpcs",
+            grpc_host=grpc_.hostname or "",
+            grpc_port=grpc_.port or 50051,
+            grpc_secure=grpc_.scheme == "grpcs",
             auth_credentials=Auth.api_key(api_key) if api_key else None,
             additional_config=AdditionalConfig(
                 timeout=Timeout(init=2, query=QUERY_S, insert=WRITE_S),
-                grpc_config=GrpcConfig(channel_options=_CHANNEL_OPTIONS),
+                grpc_config=GrpcConfig(
+                    channel_options=_CHANNEL_OPTIONS,
+                    credentials=grpc.ssl_channel_credentials(authority.read_bytes())
+                    if authority
+                    else None,
+                ),
             ),
             skip_init_checks=True,
         )
+        if authority is not None:
+            _trust(self._client, authority)
 
     async def connect(self) -> None:
         """Make the first connection.

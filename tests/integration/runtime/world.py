@@ -25,8 +25,10 @@ class Pod:
     process: Process
 
     @classmethod
-    def start(cls, home: Path, environment: Mapping[str, str], *options: str) -> "Pod":
-        """Start one and wait until it is ready."""
+    def start(
+        cls, home: Path, environment: Mapping[str, str], *options: str, ready: bool = True
+    ) -> "Pod":
+        """Start one, and wait until it is ready unless it is not to be."""
         port, internal = free_ports(2)
         home.mkdir(parents=True, exist_ok=True)
         command = [
@@ -35,7 +37,8 @@ class Pod:
         ]  # fmt: skip
         process = Process(command, home / "pod.log", {**os.environ, **environment})
         pod = cls(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{internal}", process)
-        process.wait_until(pod.ready)
+        if ready:
+            process.wait_until(pod.ready)
         return pod
 
     def ready(self) -> bool:
