@@ -1,34 +1,45 @@
 """What is said and noted when tenants' documents are gone from Weaviate."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ragtenancy_api.binding import Placement
+from ragtenancy_api.binding import RAGBinding
 from ragtenancy_api.wiring import CREDENTIAL_STATE_REDIS, SHARED_TENANT
 from ragtenancy_operator import stores
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Key, Manifest, uid_of
+from ragtenancy_operator.weaviate import TenantBatches
 
 
-def sharers(placement: Placement, own: Manifest, bindings: Sequence[Manifest]) -> list[Manifest]:
-    """The bindings of all tenants that lose their documents with a placement's Weaviate tenant."""
-    if placement.tenant != SHARED_TENANT:
-        return [own]
-    return [each for each in bindings if each["spec"]["placement"]["tenant"] == SHARED_TENANT]
-
-
-async def documents_lost(
-    services: Services, context: Context, bindings: Sequence[Manifest]
+async def note(
+    services: Services, context: Context, tenants: TenantBatches, binding: RAGBinding
 ) -> None:
-    """Note and say that what these tenants had loaded is lost. Those that had nothing lost nothing.
+    """Note and say that a tenant's documents are lost, if its place in Weaviate is not there.
 
     To be called before the place is made again: a process that ends between the two finds it
-    missing once more, and one that ends before both has changed nothing.
+    missing once more. A tenant that had no documents lost nothing.
+
+    Args:
+        services: The operator's.
+        context: The tenant's deployment.
+        tenants: Where its place should be.
+        binding: Its binding.
 
     Raises:
-        Retry: The API server or the state Redis does not answer.
+        Retry: Weaviate, the API server or the state Redis does not answer.
     """
+    place = binding.spec.placement.tenant
+    if not await tenants.lacks(place):
+        return
+    own = services.store.get("RAGBinding", context.namespace, binding.metadata.name)
+    bindings = [own] if own else []
+    if place == SHARED_TENANT:
+        every = services.store.of_deployment(context.namespace, context.name, "RAGBinding")
+        bindings = [each for each in every if each["spec"]["placement"]["tenant"] == place]
+    await _lost(services, context, bindings)
+
+
+async def _lost(services: Services, context: Context, bindings: list[Manifest]) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lost = [each for each in bindings if (each.get("status") or {}).get("documents")]
     if not lost:

@@ -24,6 +24,7 @@ from ragtenancy_operator.deployment.reconcile import DeploymentReconciler
 from ragtenancy_operator.errors import Retry
 from ragtenancy_operator.events import Events
 from ragtenancy_operator.internal import serve
+from ragtenancy_operator.keeper.keeper import Keeper
 from ragtenancy_operator.kube import PLURALS, Kube
 from ragtenancy_operator.lease import Lease, Lost
 from ragtenancy_operator.metrics import Metrics
@@ -136,9 +137,10 @@ class Operator:
             lease = Lease(
                 kube, self.settings.namespace, self.settings.identity, self.settings.lease_seconds
             )
+            keeper = Keeper(services, self.metrics.keeper)
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch(kube, optional), name="kopf")
-                leading = group.create_task(self._lead(workers, lease), name="lead")
+                leading = group.create_task(self._lead(workers, keeper, lease), name="lead")
                 await self.stopping.wait()
                 # first the writes and the lease, so that another process can take over
                 leading.cancel()
@@ -147,13 +149,14 @@ class Operator:
                 await asyncio.wait([watching], timeout=_STOP_SECONDS)
                 watching.cancel()
 
-    async def _lead(self, workers: Workers, lease: Lease) -> None:
+    async def _lead(self, workers: Workers, keeper: Keeper, lease: Lease) -> None:
         await lease.acquire()
         _log.info("leading as %s", self.settings.identity)
         self._leads(True)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(workers.run(self.settings.workers), name="workers")
+                group.create_task(keeper.run(), name="keeper")
                 group.create_task(self._keep(lease), name="lease")
                 group.create_task(self._resync(), name="resync")
         finally:

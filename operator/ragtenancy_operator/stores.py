@@ -184,7 +184,7 @@ class State:
     async def here(self, deployment_uid: str) -> str | None:
         """What was noted with :meth:`set_here`; None: this Redis is new, or was emptied."""
         reply = await self._redis.get(tenant_key(deployment_uid, _HERE))
-        return None if reply is None else str(reply.decode())
+        return reply.decode() if isinstance(reply, bytes) else reply
 
     async def set_here(self, deployment_uid: str, note: str) -> None:
         """Leave a note that is gone when all is."""

@@ -261,22 +261,24 @@ class TenantBatches:
         """Ask Weaviate anew which tenants it has: some are not there that should be."""
         self._known = None
 
-    async def ensure(self, name: str) -> bool:
-        """Have the tenant in every collection; says whether it had to be made."""
+    async def lacks(self, name: str) -> bool:
+        """Whether the tenant is missing in any of the collections."""
         if self._known is None:
             async with self._lock:
                 if self._known is None:
                     held = [set(await self._client.tenants(name)) for name in self._collections]
                     self._known = set.intersection(*held)
                     self._halves = set.union(*held) - self._known
-        if name in self._known:
-            return False
-        if name in self._halves:
-            # Documents without chunks are found by nobody, and would keep themselves from being
-            # loaded again: their content has not changed.
-            await self.remove(name)
-        await self._join(self._creating, name)
-        return True
+        return name not in self._known
+
+    async def ensure(self, name: str) -> None:
+        """Have the tenant in every collection."""
+        if await self.lacks(name):
+            if name in self._halves:
+                # Documents without chunks are found by nobody, and would keep themselves from
+                # being loaded again: their content has not changed.
+                await self.remove(name)
+            await self._join(self._creating, name)
 
     async def remove(self, name: str) -> None:
         """Have the tenant in no collection."""

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable
 from typing import Final
 
-from ragtenancy_operator import names
+from ragtenancy_api import wiring
+from ragtenancy_operator import names, stores
 from ragtenancy_operator.children import external, secrets
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.conditions import Verdict, merge, refused
@@ -151,6 +152,14 @@ class DeploymentReconciler:
             settings = context.deployment.spec.vector_store.collection
             if await connection.client.ensure_collections(documents, chunks, settings):
                 connection.tenants.forget()
+                if any((each.get("status") or {}).get("documents") for each in observed.bindings):
+                    await services.events.post(
+                        observed.raw,
+                        "Warning",
+                        "CollectionsLost",
+                        "its collections were gone from Weaviate and are made anew; the tenants "
+                        "whose documents are lost say so",
+                    )
                 self._wake_tenants(context.namespace, context.name)
 
         checks: dict[str, Awaitable[None]] = {Component.WEAVIATE: collections()}
@@ -170,9 +179,12 @@ class DeploymentReconciler:
         services, context = self._services, observed.context
         children = services.store.of_deployment(context.namespace, context.name)
         workloads = status.workloads(children, context)
+        remarks = status.remarks(
+            observed.bindings, services.findings.state_lost.get(uid_of(observed.raw))
+        )
         models = await self._models(observed, workloads)
         results = status.verdicts(
-            context, workloads, observed.failures, observed.notes, models=models
+            context, workloads, observed.failures, observed.notes, remarks, models=models
         )
         uids = {uid_of(tenant) for tenant in observed.tenants}
         uids |= {binding["metadata"]["name"] for binding in observed.bindings}
@@ -255,8 +267,12 @@ class DeploymentReconciler:
                 connection = await services.connections.vector_store(context)
                 for collection in names.collections(uid_of(raw)):
                     await connection.client.delete_collection(collection)
+            if context.deployment.spec.state.redis.external:
+                url = await services.connections.redis_url(context, wiring.CREDENTIAL_STATE_REDIS)
+                async with stores.state(url) as state:
+                    await state.forget_here(uid_of(raw))
         except (Refused, Retry) as error:
-            text = f"its collections in Weaviate cannot be deleted: {error}"
+            text = f"what it has in its external stores cannot be deleted: {error}"
             if not leaving and isinstance(error, Retry):
                 await services.events.post(raw, "Warning", "DeletionWaits", text)
                 raise

@@ -1,7 +1,7 @@
 """What a RAGDeployment's status should say. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -91,6 +91,7 @@ def verdicts(
     workloads: Mapping[str, Workload],
     failures: Mapping[str, Exception],
     notes: Mapping[str, Refused] = MappingProxyType({}),
+    remarks: Mapping[str, str] = MappingProxyType({}),
     *,
     models: Mapping[str, Verdict] = MappingProxyType({}),
 ) -> list[Verdict]:
@@ -101,6 +102,7 @@ def verdicts(
         workloads: The workload of each managed component.
         failures: What went wrong in this pass, by component.
         notes: What a person has to mend although the component serves, by component.
+        remarks: What else a person would want to know of a component that serves.
         models: The conditions of managed models, by component.
     """
     parts = []
@@ -113,6 +115,8 @@ def verdicts(
             parts.append(workload(kind, workloads[component]))
         else:
             parts.append(yes(kind, "External", "external, and it answers"))
+        if component in remarks and parts[-1].true:
+            parts[-1] = replace(parts[-1], message=f"{parts[-1].message}; {remarks[component]}")
     url = api.url(context)
     result = [yes("Accepted", "Accepted"), *parts]
     result.append(conditions.sum_up(result, f"serves tenants at {url}"))
@@ -123,6 +127,27 @@ def verdicts(
         kind, error = stalled[0]
         result.append(yes("Stalled", error.reason, f"{kind}: {error.message}"))
     return result
+
+
+def remarks(bindings: Iterable[Manifest], state_lost: str | None) -> dict[str, str]:
+    """What is to be said of components that serve again, but have lost what they held.
+
+    Args:
+        bindings: The deployment's.
+        state_lost: When its state Redis was found empty.
+    """
+    said: dict[str, str] = {}
+    lost = sum(bool((each.get("status") or {}).get("lostAt")) for each in bindings)
+    if lost:
+        said[Component.WEAVIATE] = (
+            f"{lost} tenants lost their documents, and say since when: load them again"
+        )
+    if state_lost is not None:
+        said[Component.STATE] = (
+            f"found empty at {state_lost}: usage is counted anew since then, and what was counted "
+            "before is in the RAGBindings' status"
+        )
+    return said
 
 
 def workloads(children: Iterable[Manifest], context: Context) -> dict[str, Workload]:

@@ -52,7 +52,7 @@ class Checkpoints:
     async def _write(self, deployment: tuple[str, str], offer: _Offer) -> None:
         services, seen = self._services, offer.seen
         held = services.store.get(*seen.binding)
-        now = held and bound(held)
+        now = bound(held) if held is not None else None
         if now is None or (now.uid, now.lost_at) != (seen.uid, seen.lost_at):
             return  # what was counted is gone since; the next look counts anew
         try:

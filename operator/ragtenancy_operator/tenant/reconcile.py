@@ -9,7 +9,7 @@ from typing import Final
 
 from ragtenancy_api.binding import RAGBindingSpec
 from ragtenancy_api.tenant import APIKey
-from ragtenancy_operator import names
+from ragtenancy_operator import damage, names
 from ragtenancy_operator.children import api
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.conditions import Verdict, merge, no, refused, sum_up, unknown, yes
@@ -102,9 +102,11 @@ class TenantReconciler:
             hashes = await self._keys(observed, context)
             found.credentials = yes("CredentialsReady", "Issued", f"{len(hashes)} keys issued")
             connection = await self._services.connections.vector_store(context)
+            if observed.binding is not None:
+                await damage.note(self._services, context, connection.tenants, observed.binding)
             await connection.tenants.ensure(observed.tenant.metadata.uid)
             binding = await self._bind(observed, context, hashes)
-            found.placement = yes("PlacementReady", "Placed", f"tenant {uid_of(observed.raw)}")
+            found.placement = status.placed(binding)
             found.bound = RAGBindingSpec.model_validate(binding["spec"])
             await self._serve(observed, context, binding, found)
             if found.served.true and not ready.true:

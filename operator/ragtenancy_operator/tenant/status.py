@@ -43,6 +43,23 @@ def deployment_ready(context: Context) -> Verdict:
     return no("DeploymentReady", "DeploymentNotReady", f"RAGDeployment {context.name}: {message}")
 
 
+def placed(binding: Manifest) -> Verdict:
+    """Where the tenant's documents are, once they have a place; and whether they were lost there.
+
+    Requests work again then, so that the tenant stays Ready.
+    """
+    name = binding["spec"]["placement"]["tenant"]
+    lost_at = (binding.get("status") or {}).get("lostAt")
+    if lost_at is None:
+        return yes("PlacementReady", "Placed", f"tenant {name}")
+    return yes(
+        "PlacementReady",
+        "DocumentsLost",
+        f"its documents were found lost in Weaviate at {lost_at}, and its place is made anew: load "
+        "them again",
+    )
+
+
 def served(ready_pods: int, lagging: Sequence[str]) -> Verdict:
     """Whether every ready API pod has loaded the binding."""
     if not ready_pods:

@@ -65,6 +65,7 @@ class OperatorProcess:
                 "RAGTENANCY_POD_NAMESPACE": SYSTEM,
                 "RAGTENANCY_POD_NAME": f"operator-{self.starts}",
                 "RAGTENANCY_PORT": str(self.port),
+                "RAGTENANCY_KEEPER_SECONDS": "0.5",
                 "RAGTENANCY_LEASE_SECONDS": "2",
                 "RAGTENANCY_LOG_LEVEL": "DEBUG",
             },
