@@ -145,6 +145,9 @@ def build(context: Context) -> list[Manifest]:
         wiring.ENV_CREDENTIALS: _CREDENTIALS,
         **model_variables,
     }
+    if tracing := context.deployment.spec.observability.tracing:
+        variables[wiring.ENV_OTLP_ENDPOINT] = tracing.otlp_endpoint
+        variables[wiring.ENV_TRACE_SAMPLE_RATIO] = str(tracing.sample_ratio)
     main = container(
         settings.image or context.images[component],
         settings,

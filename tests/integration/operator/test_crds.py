@@ -7,8 +7,9 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.integration.operator.world import deployment, tenant
+from tests.integration.operator.world import ROOT, deployment, tenant
 from tests.unit.builders import deployment_spec
 
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
@@ -122,3 +123,35 @@ def test_a_tenant_cannot_move_to_another_deployment(
     assert apply(tenant("default", "moving", "default")) == ""
     assert "deploymentRef is immutable" in apply(tenant("default", "moving", "elsewhere"))
     kubectl("delete", "ragtenant", "moving", "--wait=false")
+
+
+def examples() -> list[Any]:
+    """Our kinds in every example, a file at a time."""
+    found = []
+    for path in sorted((ROOT / "examples").rglob("*.yaml")):
+        documents = [each for each in yaml.safe_load_all(path.read_text()) if each]
+        ours = [d for d in documents if d.get("apiVersion", "").startswith("ragtenancy.io/")]
+        if ours:
+            found.append(pytest.param(ours, id=str(path.relative_to(ROOT))))
+    return found
+
+
+@pytest.mark.parametrize("manifests", examples())
+def test_every_example_is_taken_as_it_is(
+    kubectl: Kubectl, crds: None, manifests: list[dict[str, Any]]
+) -> None:
+    for manifest in manifests:
+        manifest["metadata"]["namespace"] = "default"
+        words = ("create", "--dry-run=server", "--validate=strict", "--filename=-")
+        assert kubectl(*words, stdin=json.dumps(manifest)).stderr == ""
+
+
+def test_the_gpu_examples_scaler_scales_what_the_operator_makes() -> None:
+    folder = ROOT / "examples/gpu"
+    scaled = yaml.safe_load((folder / "keda.yaml").read_text())
+    made = yaml.safe_load((folder / "ragdeployment.yaml").read_text())
+    name = made["metadata"]["name"]
+    assert scaled["metadata"]["namespace"] == made["metadata"]["namespace"]
+    assert scaled["spec"]["scaleTargetRef"] == {"name": f"{name}-generation"}
+    (trigger,) = scaled["spec"]["triggers"]
+    assert f'service="{name}-generation-metrics"' in trigger["metadata"]["query"]

@@ -187,6 +187,14 @@ def test_the_api_is_told_where_everything_is() -> None:
     assert "weaviate-api-key" not in sources
 
 
+def test_the_api_is_told_where_its_traces_go() -> None:
+    assert "RAGTENANCY_OTLP_ENDPOINT" not in environment("main-api")
+    tracing = {"otlpEndpoint": "http://collector:4318", "sampleRatio": 0.25}
+    variables = environment("main-api", deployment_spec(observability={"tracing": tracing}))
+    assert variables["RAGTENANCY_OTLP_ENDPOINT"] == "http://collector:4318"
+    assert float(variables["RAGTENANCY_TRACE_SAMPLE_RATIO"]) == 0.25
+
+
 def test_pod_settings_reach_every_component() -> None:
     settings = {
         "resources": {"requests": {"cpu": "100m"}},
