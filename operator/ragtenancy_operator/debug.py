@@ -11,10 +11,21 @@ from ragtenancy_operator.apply import contains, stamped
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.deployment import observe as deployment_observe
 from ragtenancy_operator.deployment import plan as deployment_plan
+from ragtenancy_operator.deployment.downloads import Downloads
 from ragtenancy_operator.errors import Refused
+from ragtenancy_operator.names import ANNOTATION_APPLIED
 from ragtenancy_operator.redact import redacted
 from ragtenancy_operator.services import Services
-from ragtenancy_operator.store import Key, Manifest, holds, kept, key_of, labels_of, uid_of
+from ragtenancy_operator.store import (
+    Key,
+    Manifest,
+    annotations_of,
+    holds,
+    kept,
+    key_of,
+    labels_of,
+    uid_of,
+)
 from ragtenancy_operator.tenant import observe as tenant_observe
 from ragtenancy_operator.tenant import plan as tenant_plan
 from ragtenancy_operator.worker import Pass
@@ -70,7 +81,8 @@ class Debug:
             context = deployment_observe.context_of(services, raw)
         except Refused as refusal:
             return observed, _refused(refusal)
-        wanted = deployment_plan.wanted(context)
+        jobs = Downloads(services).jobs(context)
+        wanted = {**deployment_plan.wanted(context), "downloads": list(jobs.values())}
         manifests = [manifest for made in wanted.values() for manifest in made]
         planned = self._planned(manifests)
         unwanted = deployment_plan.unwanted(children, wanted, uid_of(raw))
@@ -111,7 +123,10 @@ class Debug:
         return page
 
     def _planned(self, manifests: Iterable[Manifest]) -> Page:
-        planned = [stamped(manifest) for manifest in manifests]
+        planned = [
+            manifest if ANNOTATION_APPLIED in annotations_of(manifest) else stamped(manifest)
+            for manifest in manifests
+        ]
         found = {str(key_of(manifest)): self._difference(manifest) for manifest in planned}
         return {
             "children": planned,

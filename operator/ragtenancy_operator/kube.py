@@ -40,7 +40,6 @@ def counted_writes() -> Iterator[list[str]]:
 
 
 PLURALS: Final = {
-    "ConfigMap": ("v1", "configmaps"),
     "Event": ("v1", "events"),
     "Namespace": ("v1", "namespaces"),
     "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
@@ -124,6 +123,9 @@ class Kube:
     ) -> Manifest:
         if self._api is None:
             raise RuntimeError("Kube is used outside its context")
+        writes = _writes.get()
+        if writes is not None and method != "GET" and "dryRun" not in (query or {}):
+            writes.append(f"{method} {path}")
         try:
             request = await self._api.param_serialize(
                 method,
@@ -136,12 +138,12 @@ class Kube:
             response = await self._api.call_api(*request, _request_timeout=_TIMEOUT_SECONDS)
             data = await response.read()
         except ApiException as error:
-            self._note(method, path, str(error.status or _NO_ANSWER))
+            self._note(method, str(error.status or _NO_ANSWER))
             raise _error(error.status or 0, error.body) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._note(method, path, _NO_ANSWER)
+            self._note(method, _NO_ANSWER)
             raise Retry(f"the API server did not answer {method} {path}: {error!r}") from error
-        self._note(method, path, str(response.status))
+        self._note(method, str(response.status))
         _log.debug("%s %s: %s", method, path, response.status)
         if response.status >= 400:
             raise _error(response.status, data)
@@ -150,12 +152,9 @@ class Kube:
             raise Retry(f"the API server answered {method} {path} with no object")
         return answer
 
-    def _note(self, method: str, path: str, code: str) -> None:
+    def _note(self, method: str, code: str) -> None:
         if self._count is not None and self._api is not None:
             self._count(code, method, urlsplit(self._api.configuration.host).netloc)
-        writes = _writes.get()
-        if writes is not None and method != "GET":
-            writes.append(f"{method} {path}")
 
     async def served(self, version: str) -> set[str]:
         """Plurals of the resources that the API server serves in a group version."""

@@ -36,7 +36,7 @@ from ragtenancy_operator.services import Services
 from ragtenancy_operator.settings import Settings
 from ragtenancy_operator.store import Key, Store, key_of
 from ragtenancy_operator.tenant.reconcile import TenantReconciler
-from ragtenancy_operator.worker import LISTED, RESYNC, Workers
+from ragtenancy_operator.worker import EVENT, LISTED, RESYNC, Workers
 from ragtenancy_operator.workqueue import WorkQueue
 
 _log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Operator:
         else:
             self.store.put(obj)
         # what was there when the watch began has no type
-        cause = f"event {kind} {key_of(obj)}" if kind else LISTED
+        cause = f"{EVENT} {kind} {key_of(obj)}" if kind and self.leads else LISTED
         for key in wakes(self.store, obj):
             self.queue.wake(key, cause=cause)
 
@@ -138,16 +138,21 @@ class Operator:
                 kube, self.settings.namespace, self.settings.identity, self.settings.lease_seconds
             )
             keeper = Keeper(services, self.metrics.keeper)
-            async with asyncio.TaskGroup() as group:
-                watching = group.create_task(self._watch(kube, optional), name="kopf")
-                leading = group.create_task(self._lead(workers, keeper, lease), name="lead")
+            watching = asyncio.create_task(self._watch(kube, optional), name="kopf")
+            leading = asyncio.create_task(self._lead(workers, keeper, lease), name="lead")
+            leading.add_done_callback(lambda _: self.stopping.set())
+            try:
                 await self.stopping.wait()
+            finally:
                 # first the writes and the lease, so that another process can take over
                 leading.cancel()
                 await asyncio.wait([leading])
                 # kopf ends by its flag; a cancellation of its own would wait for its watches
                 await asyncio.wait([watching], timeout=_STOP_SECONDS)
                 watching.cancel()
+            ends = await asyncio.gather(leading, watching, return_exceptions=True)
+            if failures := [end for end in ends if isinstance(end, Exception)]:
+                raise ExceptionGroup("the operator ends", failures)
 
     async def _lead(self, workers: Workers, keeper: Keeper, lease: Lease) -> None:
         await lease.acquire()

@@ -19,7 +19,7 @@ _K_contra = TypeVar("_K_contra", contravariant=True)
 
 RETRY: Final = "retry"
 """Cause of a pass that follows a failed one."""
-_CAUSES: Final = 4
+_CAUSES: Final = 8
 """Different causes that are remembered of one waiting key: the first ones."""
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ragtenancy_operator.worker import LISTED, REQUEUE, RESYNC, Pass
+from ragtenancy_operator.workqueue import RETRY
 
 NOTHING = Pass((RESYNC,), "success", 0.001, 0, None, None)
 
@@ -17,10 +18,12 @@ NOTHING = Pass((RESYNC,), "success", 0.001, 0, None, None)
         ({"cause": (REQUEUE,), "result": "requeue_after", "again": 5.0}, True),
         ({"writes": 1}, False),
         ({"error": "no answer", "result": "error"}, False),
+        ({"cause": ("its deployment changed",)}, True),
+        ({"cause": (RETRY,)}, False),
         ({"cause": (RESYNC, "event MODIFIED RAGTenant/a/b")}, False),
     ],
 )
-def test_only_a_pass_that_nobody_asked_for_and_that_did_nothing_is_dull(
+def test_only_a_pass_that_no_event_asked_for_and_that_did_nothing_is_dull(
     change: dict[str, Any], dull: bool
 ) -> None:
     made = Pass(**{**NOTHING.__dict__, **change})
