@@ -4,6 +4,7 @@ Each is one process on free ports, with its data and log in a folder of the test
 stopped by its process id. Their binaries are the local node's (`tests/e2e/localnode`).
 """
 
+import json
 import os
 import signal
 import socket
@@ -11,18 +12,21 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import create_default_context
+from typing import Any, Final
 
 from tests.e2e.localnode.artefacts import ensure
 from tests.e2e.localnode.gotools import TOOLS, binary
 from tests.e2e.localnode.pki import Authority
 from tests.e2e.localnode.rootfs import ROOTFS, foreign_command
 
-ARTEFACTS = (TOOLS["kube-apiserver"], TOOLS["etcd"], TOOLS["weaviate-server"], ROOTFS)
+ARTEFACTS = (
+    TOOLS["kube-apiserver"], TOOLS["etcd"], TOOLS["helm"], TOOLS["weaviate-server"], ROOTFS,
+)  # fmt: skip
 """What must be built: `python -m tests.e2e.localnode build --only integration`."""
 
 _START_TIMEOUT_S = 30.0
@@ -115,6 +119,20 @@ def _answers(url: str, ca: Path | None = None) -> bool:
         return False
 
 
+_AUDIT_POLICY: Final = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    # a watch is complete only when it ends
+    "omitStages": ["RequestReceived"],
+    "omitManagedFields": True,
+    "rules": [
+        {"level": "None", "users": ["system:apiserver"]},
+        {"level": "None", "nonResourceURLs": ["/readyz", "/metrics"]},
+        {"level": "Metadata"},
+    ],
+}
+
+
 @dataclass(frozen=True)
 class KubeServer:
     """An API server without controllers or nodes: objects are stored, nothing acts on them.
@@ -124,10 +142,12 @@ class KubeServer:
     Attributes:
         url: Of the API server.
         kubeconfig: A file with a cluster administrator's credentials.
+        audit_log: Every request, with its user and what was decided, as one JSON object a line.
     """
 
     url: str
     kubeconfig: Path
+    audit_log: Path
     _processes: tuple[Process, ...]
 
     @classmethod
@@ -138,6 +158,8 @@ class KubeServer:
         pki = Authority.create(home / "pki")
         pki.issue("server", "kube-apiserver", hosts=(f"IP:{_LOOPBACK}", "DNS:localhost"))
         pki.issue("admin", "admin", "system:masters")
+        policy, audit_log = home / "audit-policy.json", home / "audit.log"
+        policy.write_text(json.dumps(_AUDIT_POLICY))
         etcd_url, url = f"http://{_LOOPBACK}:{client}", f"https://{_LOOPBACK}:{port}"
         etcd = Process(
             [
@@ -162,6 +184,11 @@ class KubeServer:
                 "--authorization-mode=RBAC",
                 # No controller makes the default ServiceAccount that pods would need.
                 "--disable-admission-plugins=ServiceAccount",
+                # Some distributions have it on: who sets blockOwnerDeletion must be allowed to.
+                "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={audit_log}",
+                "--audit-log-maxsize=2000",
                 f"--client-ca-file={pki.certificate}",
                 f"--tls-cert-file={pki.home}/server.crt",
                 f"--tls-private-key-file={pki.home}/server.key",
@@ -173,13 +200,31 @@ class KubeServer:
         )
         kubeconfig = home / "kubeconfig"
         pki.write_kubeconfig(kubeconfig, "admin", url, "ragtenancy-integration")
-        running = cls(url, kubeconfig, (server, etcd))
+        running = cls(url, kubeconfig, audit_log, (server, etcd))
         try:
             server.wait_until(lambda: _answers(f"{url}/readyz", pki.certificate))
         except BaseException:
             running.stop()
             raise
         return running
+
+    def act_as(self, namespace: str, account: str, kubeconfig: Path) -> None:
+        """Write a kubeconfig of a ServiceAccount, with a token as the kubelet would mount it."""
+        words = ["create", "token", account, f"--namespace={namespace}", "--duration=24h"]
+        command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *words]
+        token = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        config = json.loads(self.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_text(json.dumps(config))
+
+    def audited(self, user: str) -> Iterator[dict[str, Any]]:
+        """The events of the audit log that are a user's, oldest first."""
+        with self.audit_log.open() as lines:
+            for line in lines:
+                # the last one may be half written
+                if line.endswith("\n") and (event := json.loads(line))["user"]["username"] == user:
+                    yield event
 
     def stop(self) -> None:
         """End both processes."""

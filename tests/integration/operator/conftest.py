@@ -4,13 +4,17 @@ import asyncio
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from ragtenancy_operator.kube import Kube
 from tests.fakes.openai import FakeOpenAI
 from tests.integration.operator.world import (
+    ACCOUNT,
     HOME,
+    RBAC,
     ROOT,
     SYSTEM,
     OperatorProcess,
@@ -18,9 +22,26 @@ from tests.integration.operator.world import (
     condition,
     deployment,
     namespace_manifest,
+    rendered,
     until,
 )
 from tests.integration.servers import KubeServer, RedisServer, WeaviateServer
+
+_WHOLE = pytest.StashKey[bool]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests that look back at a whole run, those of test_rbac.py, at its end."""
+    here = {item.path for item in items}
+    some = config.getoption("keyword") or any("::" in word for word in config.args)
+    config.stash[_WHOLE] = not some and here.issuperset(Path(__file__).parent.glob("test_*.py"))
+    items.sort(key=lambda item: item.path == Path(__file__).with_name("test_rbac.py"))
+
+
+@pytest.fixture
+def whole_run(request: pytest.FixtureRequest) -> bool:
+    """Whether every test of this directory is in the run."""
+    return request.config.stash[_WHOLE]
 
 
 @pytest.fixture(scope="session")
@@ -64,25 +85,29 @@ def world(
     state_redis: RedisServer,
     cache_redis: RedisServer,
     crds: None,
+    kubectl: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     """An operator that leads, a RAGDeployment that is Ready, and its API."""
     home = tmp_path_factory.mktemp("operator")
     upstream = FakeOpenAI().start()
-    operator = OperatorProcess(kube.kubeconfig, home)
+    operator = OperatorProcess(home / "operator.kubeconfig", home)
     made = World(kube, weaviate, state_redis, cache_redis, upstream, operator, home)
     try:
-        asyncio.run(_settle(made))
+        asyncio.run(_settle(made, kubectl))
         yield made
     finally:
         made.stop()
         upstream.stop()
 
 
-async def _settle(made: World) -> None:
+async def _settle(made: World, kubectl: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     async with Kube(made.kube.kubeconfig) as kube:
         for name in (SYSTEM, HOME):
             await kube.create(namespace_manifest(name))
+        applied = kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(rendered(*RBAC)))
+        assert applied.returncode == 0, applied.stderr
+        made.kube.act_as(SYSTEM, ACCOUNT, made.operator.kubeconfig)
         await kube.create(made.external_secret(HOME))
         await kube.create(deployment(HOME, made.spec()))
         made.operator.start()

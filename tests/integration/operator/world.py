@@ -6,6 +6,7 @@ a real runtime process on loopback, and a Pod object is written that points to i
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,16 +14,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.request import urlopen
 
+import yaml
+
 from ragtenancy_api import wiring
 from ragtenancy_operator.kube import Kube
 from ragtenancy_operator.store import Manifest
+from tests.e2e.localnode.artefacts import ensure
+from tests.e2e.localnode.gotools import TOOLS, binary
 from tests.fakes.openai import DIMENSIONS, FakeOpenAI
 from tests.integration.runtime.world import environment
 from tests.integration.servers import KubeServer, Process, RedisServer, WeaviateServer, free_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 HOME, DEPLOYMENT = "rag", "main"
-SYSTEM = "ragtenancy-system"
+SYSTEM, RELEASE = "ragtenancy-system", "ragtenancy"
+ACCOUNT = f"{RELEASE}-operator"
+"""The ServiceAccount that the operator runs as, with the chart's rules."""
+USER = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
+RBAC = ("--show-only=templates/rbac.yaml", "--show-only=templates/serviceaccount.yaml")
+"""Words for :func:`rendered`: that account and its roles."""
 
 T = TypeVar("T")
 
@@ -49,36 +59,57 @@ class OperatorProcess:
 
     kubeconfig: Path
     home: Path
+    name: str = "operator"
+    lease_seconds: float = 5
+    """Shorter than the chart's, and long enough for a machine that is busy."""
     port: int = field(default_factory=lambda: free_ports(1)[0])
     process: Process | None = None
     starts: int = 0
 
+    @property
+    def identity(self) -> str:
+        """Its name in the Lease."""
+        return f"{self.name}-{self.starts}"
+
     def start(self) -> None:
-        """Start it, or another after it was killed."""
+        """Start it, or another after it was killed; it leads."""
+        self.launch().wait_until(self.leading)
+
+    def follow(self) -> None:
+        """Start it beside one that leads."""
+        self.launch().wait_until(lambda: bool(self.metrics()))
+        assert not self.leading()
+
+    def launch(self) -> Process:
+        """Start it, and wait for nothing."""
         self.starts += 1
         self.process = Process(
             [sys.executable, "-m", "ragtenancy_operator"],
-            self.home / f"operator-{self.starts}.log",
+            self.home / f"{self.identity}.log",
             {
                 **os.environ,
                 "KUBECONFIG": str(self.kubeconfig),
                 "RAGTENANCY_POD_NAMESPACE": SYSTEM,
-                "RAGTENANCY_POD_NAME": f"operator-{self.starts}",
+                "RAGTENANCY_POD_NAME": self.identity,
                 "RAGTENANCY_PORT": str(self.port),
                 "RAGTENANCY_KEEPER_SECONDS": "0.5",
-                "RAGTENANCY_LEASE_SECONDS": "2",
+                "RAGTENANCY_LEASE_SECONDS": str(self.lease_seconds),
                 "RAGTENANCY_LOG_LEVEL": "DEBUG",
             },
         )
-        self.process.wait_until(self.leading)
+        return self.process
 
     def metrics(self) -> str:
         """What it says on /metrics; empty while it does not answer."""
         try:
-            with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=1) as answer:
-                return str(answer.read().decode())
+            return self.read("/metrics")
         except OSError:
             return ""
+
+    def read(self, path: str) -> str:
+        """What it answers on its internal port."""
+        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
 
     def leading(self) -> bool:
         """Whether it leads."""
@@ -151,10 +182,12 @@ class World:
         """Start the runtime as the operator's API Deployment would, and say that it is ready."""
         self.api = f"http://127.0.0.1:{wiring.API_PORT}"
         variables = environment(self.home, self.state, self.cache, self.weaviate, self.upstream)
-        variables |= {"KUBECONFIG": str(self.kube.kubeconfig)}
+        workload = await until(lambda: kube.find("Deployment", HOME, f"{DEPLOYMENT}-api"))
+        kubeconfig = self.home / "api.kubeconfig"
+        self.kube.act_as(HOME, f"{DEPLOYMENT}-api", kubeconfig)
+        variables |= {"KUBECONFIG": str(kubeconfig)}
         command = [sys.executable, "-m", "ragtenancy_runtime", "--host", "127.0.0.1"]
         self.pod = Process(command, self.home / "api.log", {**os.environ, **variables})
-        workload = await until(lambda: kube.find("Deployment", HOME, f"{DEPLOYMENT}-api"))
         labels = workload["spec"]["template"]["metadata"]["labels"]
         self.pod.wait_until(self.api_ready)
         pod = {
@@ -195,6 +228,16 @@ class World:
         self.operator.stop()
         if self.pod is not None:
             self.pod.stop()
+
+
+def rendered(*words: str) -> list[Manifest]:
+    """The chart's objects, as Helm renders them with these words after `helm template`."""
+    ensure([TOOLS["helm"]])
+    command = [str(binary("helm")), "template", RELEASE, str(ROOT / "charts/ragtenancy")]
+    command += [f"--namespace={SYSTEM}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
 def deployment(namespace: str, spec: dict[str, Any], name: str = DEPLOYMENT) -> Manifest:
