@@ -6,7 +6,7 @@ import binascii
 import json
 import ssl
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -18,6 +18,7 @@ from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.errors import Refused, Retry, Unreachable
 from ragtenancy_operator.kube import Kube
 from ragtenancy_operator.names import Component, collections
+from ragtenancy_operator.placements import Placements
 from ragtenancy_operator.reach import no_connection
 from ragtenancy_operator.store import Manifest
 from ragtenancy_operator.weaviate import TenantBatches, Weaviate
@@ -36,6 +37,13 @@ class VectorStore(NamedTuple):
 
     client: Weaviate
     tenants: TenantBatches
+    placements: Placements
+
+    @classmethod
+    def of(cls, client: Weaviate, uid: str) -> Self:
+        """What there is in a Weaviate of the deployment with this uid."""
+        placements = Placements(client)
+        return cls(client, placements.batches(*collections(uid)), placements)
 
 
 def value_of(secret: Manifest | None, entry: str, name: str, key: str, path: str = "") -> str:
@@ -125,7 +133,7 @@ class Connections:
         address = (weaviate.urls(context)[0], key, authority)
         if known is None or known[0] != address:
             client = Weaviate(self._session, address[0], key, trust(authority))
-            known = (address, VectorStore(client, TenantBatches(client, collections(uid))))
+            known = (address, VectorStore.of(client, uid))
             self._vector_stores[uid] = known
         return known[1]
 

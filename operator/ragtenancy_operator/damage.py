@@ -6,13 +6,13 @@ from ragtenancy_api.binding import RAGBinding
 from ragtenancy_api.wiring import CREDENTIAL_STATE_REDIS, SHARED_TENANT
 from ragtenancy_operator import stores
 from ragtenancy_operator.children.base import Context
+from ragtenancy_operator.placements import Placements
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Key, Manifest, uid_of
-from ragtenancy_operator.weaviate import TenantBatches
 
 
 async def note(
-    services: Services, context: Context, tenants: TenantBatches, binding: RAGBinding
+    services: Services, context: Context, placements: Placements, binding: RAGBinding
 ) -> None:
     """Note and say that a tenant's documents are lost, if its place in Weaviate is not there.
 
@@ -22,14 +22,14 @@ async def note(
     Args:
         services: The operator's.
         context: The tenant's deployment.
-        tenants: Where its place should be.
+        placements: The places in the deployment's Weaviate.
         binding: Its binding.
 
     Raises:
         Retry: Weaviate, the API server or the state Redis does not answer.
     """
     place = binding.spec.placement.tenant
-    if not await tenants.lacks(place):
+    if not await placements.lacks(binding.spec.placement):
         return
     own = services.store.get("RAGBinding", context.namespace, binding.metadata.name)
     bindings = [own] if own else []

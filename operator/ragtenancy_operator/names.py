@@ -26,6 +26,10 @@ ANNOTATION_CREDENTIALS: Final = f"{GROUP}/credentials"
 """On a pod template: hash of the credentials that its pods were started with."""
 ANNOTATION_KEY_SHA256: Final = f"{GROUP}/key-sha256"
 """On a key's Secret: the key that was issued. A Secret that holds another was edited."""
+ANNOTATION_ROTATION: Final = f"{GROUP}/rotation"
+"""On a key's Secret: the rotation that its key was issued for."""
+ANNOTATION_ISSUED_AT: Final = f"{GROUP}/issued-at"
+"""On a key's Secret: when its key was issued."""
 ANNOTATION_CLAIM_UID: Final = f"{GROUP}/claim-uid"
 """On a download's Job: the claim that it fills. A claim that was made anew is filled again."""
 ANNOTATION_PAUSED: Final = f"{GROUP}/paused"
@@ -74,12 +78,12 @@ def child(deployment: str, *parts: str) -> str:
     return "-".join((deployment, *parts))
 
 
-def collections(deployment_uid: str) -> tuple[str, str]:
-    """Weaviate collections (documents, chunks) of a deployment.
+def collections(uid: str) -> tuple[str, str]:
+    """Weaviate collections (documents, chunks) of a deployment, or of a tenant that has its own.
 
-    They carry its uid, so that deployments can share an external Weaviate.
+    They carry the owner's uid, so that deployments can share an external Weaviate.
     """
-    suffix = deployment_uid.replace("-", "")
+    suffix = uid.replace("-", "")
     return f"Documents_{suffix}", f"Chunks_{suffix}"
 
 

@@ -237,6 +237,27 @@ class Weaviate:
         if status >= 400 and status != 404:
             raise Retry(f"Weaviate refuses to delete {len(names)} tenants ({status}): {answer}")
 
+    async def delete_objects(
+        self, collection: str, tenant: str, property_: str, value: str
+    ) -> None:
+        """Delete the objects of a tenant whose property has a value, batch by batch, to the last.
+
+        A collection or a tenant that is gone is no error.
+        """
+        condition = {"path": [property_], "operator": "Equal", "valueText": value}
+        body = {"match": {"class": collection, "where": condition}, "output": "minimal"}
+        while True:
+            status, answer = await self._request("DELETE", f"batch/objects?tenant={tenant}", body)
+            if status in (404, 422) and "not found" in str(answer):
+                return
+            if status >= 400:
+                raise Retry(f"Weaviate refuses to delete objects ({status}): {answer}")
+            results = answer["results"]
+            if results["failed"]:
+                raise Retry(f"Weaviate did not delete {results['failed']} objects")
+            if not results["matches"]:
+                return
+
     async def delete_collection(self, collection: str) -> None:
         """Delete a collection; one that is gone is no error."""
         status, answer = await self._request("DELETE", f"schema/{collection}")

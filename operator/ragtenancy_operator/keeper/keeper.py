@@ -286,7 +286,7 @@ class _Look:
             _log.info("%s %s of %s is there again", kind, name, self._key)
             self._meter.repaired(self._where, kind)
         if missing:
-            connection.tenants.forget()
+            connection.placements.forget()
             for key in wake:
                 self._services.queue.wake(key, cause="something is missing in Weaviate")
         new = missing - memory.missing
