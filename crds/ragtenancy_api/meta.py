@@ -43,7 +43,7 @@ def rules(*validations: dict[str, str]) -> dict[str, Any]:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration such as ``1h30m`` or ``45s``.
+    """Read a duration such as ``1h30m`` or ``45s``; one beyond ``timedelta.max`` is that.
 
     Raises:
         ValueError: The text is not hours, minutes and seconds in that order.
@@ -52,7 +52,10 @@ def parse_duration(text: str) -> timedelta:
     if not match or not text:
         raise ValueError(f"{text!r} is not a duration such as 1h30m or 45s")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    try:
+        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        return timedelta.max
 
 
 def parse_timestamp(text: str) -> datetime:

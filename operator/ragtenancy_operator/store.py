@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ragtenancy_operator.names import LABEL_DEPLOYMENT, LABEL_DEPLOYMENT_NAMESPACE, LABEL_TENANT_UID
@@ -87,7 +87,16 @@ def _groups(obj: Manifest) -> list[Group]:
         reference = obj.get("spec", {}).get("deploymentRef", {})
         groups.append(("tenants", reference.get("namespace", ""), reference.get("name", "")))
         groups.append(("tenants in", namespace))
+    if obj["kind"] == "RAGBinding":
+        spec = obj.get("spec", {})
+        groups.extend(("key", key["sha256"]) for key in spec.get("keys") or ())
+        groups.append(_place(spec.get("placement", {})))
     return groups
+
+
+def _place(placement: Mapping[str, Any]) -> Group:
+    parts = (placement.get(name) or "" for name in ("documents", "chunks", "tenant", "owner"))
+    return ("place", *parts)
 
 
 def kept(obj: Manifest) -> Manifest:
@@ -181,6 +190,14 @@ class Store:
     def tenants_in(self, namespace: str) -> Iterator[Manifest]:
         """The RAGTenants in a namespace."""
         return self._members(("tenants in", namespace), "RAGTenant")
+
+    def bindings_with(self, sha256: str) -> Iterator[Manifest]:
+        """The RAGBindings that hold the hash of a key."""
+        return self._members(("key", sha256), "RAGBinding")
+
+    def bindings_at(self, placement: Mapping[str, Any]) -> Iterator[Manifest]:
+        """The RAGBindings whose documents are in one place (a binding's ``spec.placement``)."""
+        return self._members(_place(placement), "RAGBinding")
 
     def __len__(self) -> int:
         return len(self._objects)

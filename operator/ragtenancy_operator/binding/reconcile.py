@@ -1,12 +1,25 @@
-"""One pass over a RAGBinding: released when its tenant is gone, and the stores emptied."""
+"""One pass over a RAGBinding: released when its tenant is gone, and the stores emptied.
+
+With deletionPolicy Retain it stays as ``Released``, with all that the tenant had, until somebody
+deletes it or another tenant takes it over (``tenant/restore.py``).
+"""
+
+from typing import Any, Final
 
 from ragtenancy_api import wiring
+from ragtenancy_api.binding import Placement
 from ragtenancy_operator import names, stores
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.deployment.observe import context_of
 from ragtenancy_operator.errors import Refused, Retry
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Key, Manifest, uid_of
+from ragtenancy_operator.tenant.restore import RELEASED, retire
+
+_CLAIM_SECONDS: Final = 5.0
+"""How soon a binding is looked at again that a tenant is taking over."""
+_CARRIED: Final = ("documents", "usage", "lostAt")
+"""What of a binding's status goes to the one that takes it over."""
 
 
 class BindingReconciler:
@@ -16,7 +29,7 @@ class BindingReconciler:
         self._services = services
 
     async def reconcile(self, key: Key) -> float | None:
-        """One pass; returns None.
+        """One pass; returns in how many seconds to look again, or None.
 
         Raises:
             Retry: A store has not confirmed yet.
@@ -27,8 +40,13 @@ class BindingReconciler:
             return None
         if raw["metadata"].get("deletionTimestamp"):
             await self._release(raw)
+        elif (raw.get("status") or {}).get("phase") == RELEASED:
+            return await self._hand_over(raw)
         elif await self._orphaned(raw):
-            await services.kube.delete(raw)
+            if raw["spec"].get("deletionPolicy") == "Retain":
+                await self._retain(raw)
+            else:
+                await services.kube.delete(raw)
         return None
 
     async def _orphaned(self, raw: Manifest) -> bool:
@@ -41,6 +59,58 @@ class BindingReconciler:
         live = await self._services.kube.find(*where)
         return live is None or uid_of(live) != reference["uid"]
 
+    async def _retain(self, raw: Manifest) -> None:
+        """Let nobody in any more, and keep what there is."""
+        raw = await retire(self._services, raw)
+        await self._say(raw, {"phase": RELEASED, "message": None})
+        text = (
+            f"its tenant is gone and what it had is kept: kubectl delete ragbinding "
+            f"{raw['metadata']['name']} empties the stores"
+        )
+        await self._services.events.post(raw, "Normal", RELEASED, text)
+
+    async def _say(self, raw: Manifest, status: dict[str, Any]) -> None:
+        """Write some of the status; what the keeper counted stays."""
+        held = raw.get("status") or {}
+        if all(held.get(name) == value for name, value in status.items()):
+            return
+        patch = {"status": status}
+        self._services.store.put(
+            await self._services.kube.merge("RAGBinding", *_where(raw), patch, "status")
+        )
+
+    # -- what another tenant takes over
+
+    async def _hand_over(self, raw: Manifest) -> float | None:
+        """Go, once the tenant that claims what is here has a binding with it."""
+        services, claimant = self._services, raw["spec"].get("claimedBy")
+        if claimant is None:
+            return None
+        namespace = raw["metadata"]["namespace"]
+        heir = services.store.get("RAGBinding", namespace, claimant)
+        if heir is not None and heir["spec"]["placement"] == raw["spec"]["placement"]:
+            left, has = raw.get("status") or {}, heir.get("status") or {}
+            if not any(name in has for name in _CARRIED):
+                await self._say(heir, {name: left[name] for name in _CARRIED if name in left})
+            await services.kube.delete(raw)
+            return None
+        if heir is None and self._lives(claimant):
+            return _CLAIM_SECONDS
+        # the claimant went before it had anything: another may come
+        metadata = raw["metadata"]
+        patch = {
+            "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": uid_of(raw)},
+            "spec": {"claimedBy": None},
+        }
+        services.store.put(await services.kube.merge("RAGBinding", *_where(raw), patch))
+        return None
+
+    def _lives(self, uid: str) -> bool:
+        """Whether there is a RAGTenant of this uid. Rarely asked: it looks at all of them."""
+        return any(uid_of(tenant) == uid for tenant in self._services.store.of_kind("RAGTenant"))
+
+    # -- the end
+
     async def _release(self, raw: Manifest) -> None:
         services = self._services
         if names.FINALIZER not in (raw["metadata"].get("finalizers") or ()):
@@ -50,12 +120,13 @@ class BindingReconciler:
             try:
                 await self._empty(raw, context)
             except (Refused, Retry) as error:
-                waiting = {"phase": "Releasing", "message": f"waiting: {error}"}
-                patched = await services.kube.set_status(raw, waiting)
-                if patched:
-                    services.store.put(patched)
+                await self._say(raw, {"phase": "Releasing", "message": f"waiting: {error}"[:4096]})
                 raise Retry(str(error)) from error
-        services.store.put(await services.kube.set_finalizer(raw, names.FINALIZER, present=False))
+        latest = services.store.get("RAGBinding", *_where(raw)) or raw
+        services.store.put(
+            await services.kube.set_finalizer(latest, names.FINALIZER, present=False)
+        )
+        services.events.forget(uid_of(raw))
         deployment = raw["spec"]["deploymentRef"]["name"]
         services.queue.wake(
             Key("RAGDeployment", raw["metadata"]["namespace"], deployment),
@@ -74,7 +145,8 @@ class BindingReconciler:
         return context_of(services, deployment) if deployment and not leaving else None
 
     async def _empty(self, raw: Manifest, context: Context) -> None:
-        services, uid = self._services, raw["spec"]["tenantRef"]["uid"]
+        # its own name, not its tenantRef: the platform may have written another tenant into that
+        services, uid = self._services, raw["metadata"]["name"]
         for which, entry in (
             ("state", wiring.CREDENTIAL_STATE_REDIS),
             ("cache", wiring.CREDENTIAL_CACHE_REDIS),
@@ -82,5 +154,30 @@ class BindingReconciler:
             await stores.purge(
                 await services.connections.redis_url(context, entry), uid, which=which
             )
+        if await self._taken_over(raw):
+            return
         connection = await services.connections.vector_store(context)
-        await connection.tenants.remove(raw["spec"]["placement"]["tenant"])
+        await connection.placements.empty(Placement.model_validate(raw["spec"]["placement"]))
+
+    async def _taken_over(self, raw: Manifest) -> bool:
+        """Whether the documents are another tenant's by now.
+
+        Raises:
+            Retry: They will be.
+        """
+        services, claimant = self._services, raw["spec"].get("claimedBy")
+        others = services.store.bindings_at(raw["spec"]["placement"])
+        if any(other["metadata"]["name"] != raw["metadata"]["name"] for other in others):
+            return True
+        if claimant is None:
+            return False
+        heir = await services.kube.find("RAGBinding", raw["metadata"]["namespace"], claimant)
+        if heir is not None:
+            return bool(heir["spec"]["placement"] == raw["spec"]["placement"])
+        if self._lives(claimant):
+            raise Retry("the tenant that takes it over is not bound yet")
+        return False
+
+
+def _where(raw: Manifest) -> tuple[str, str]:
+    return raw["metadata"]["namespace"], raw["metadata"]["name"]

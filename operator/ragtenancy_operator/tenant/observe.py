@@ -24,6 +24,7 @@ class Observed:
         namespace_labels: Labels of the tenant's namespace.
         binding: Its binding, if there is one.
         secrets: The Secrets of its keys.
+        origin: The binding that its restoreFrom names, if there is one. Whose it is, is not known.
     """
 
     raw: Manifest
@@ -32,6 +33,7 @@ class Observed:
     namespace_labels: dict[str, str]
     binding: RAGBinding | None
     secrets: list[Manifest]
+    origin: RAGBinding | None = None
 
 
 def parse(raw: Manifest) -> RAGTenant:
@@ -53,6 +55,8 @@ def observe(services: Services, raw: Manifest) -> Observed:
     deployment = store.get("RAGDeployment", reference.namespace, reference.name)
     namespace = store.get("Namespace", "", tenant.metadata.namespace)
     binding = store.get("RAGBinding", reference.namespace, tenant.metadata.uid)
+    restore = tenant.spec.restore_from
+    origin = store.get("RAGBinding", reference.namespace, restore.binding) if restore else None
     return Observed(
         raw,
         tenant,
@@ -60,4 +64,5 @@ def observe(services: Services, raw: Manifest) -> Observed:
         namespace_labels=labels_of(namespace) if namespace else {},
         binding=RAGBinding.model_validate(binding) if binding else None,
         secrets=list(store.of_tenant(tenant.metadata.uid, "Secret")),
+        origin=RAGBinding.model_validate(origin) if origin else None,
     )

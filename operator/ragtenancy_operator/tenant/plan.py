@@ -1,10 +1,7 @@
-"""What belongs to a RAGTenant: whether it is accepted, its Secrets, its binding. Pure."""
+"""What belongs to a RAGTenant: whether it is accepted, and its binding. Pure."""
 
-import base64
-import hashlib
-import secrets as random
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from ragtenancy_api.binding import (
     BoundDeployment,
@@ -24,16 +21,19 @@ from ragtenancy_api.settings import (
     TenantGeneration,
 )
 from ragtenancy_api.tenancy import AllowedNamespaces
-from ragtenancy_api.tenant import APIKey, RAGTenant
+from ragtenancy_api.tenant import RAGTenant
+from ragtenancy_api.wiring import SHARED_TENANT
 from ragtenancy_operator import names
-from ragtenancy_operator.apply import stamped
-from ragtenancy_operator.children import api
-from ragtenancy_operator.children.base import Context, owned_by
+from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.conditions import Verdict, no, yes
-from ragtenancy_operator.store import Manifest, annotations_of, labels_of
+from ragtenancy_operator.store import Manifest
+from ragtenancy_operator.tenant import keys, limits, restore
 from ragtenancy_operator.tenant.observe import Observed
 
 M = TypeVar("M", bound=Model)
+
+LIMIT_EXCEEDED: Final = "LimitExceeded"
+"""Reason of a tenant that asks for more than the platform lets it have."""
 
 
 def _meets(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> bool:
@@ -65,7 +65,7 @@ def allows(rule: AllowedNamespaces, home: str, namespace: str, labels: Mapping[s
 
 
 def accepted(observed: Observed) -> Verdict:
-    """Whether the deployment is there and takes tenants of this namespace."""
+    """Whether the deployment is there and takes this tenant."""
     tenant, context = observed.tenant, observed.deployment
     reference = tenant.spec.deployment_ref
     path = f"{reference.namespace}/{reference.name}"
@@ -85,73 +85,14 @@ def accepted(observed: Observed) -> Verdict:
             f"RAGDeployment {path} takes no tenants from namespace {tenant.metadata.namespace} "
             f"(tenants.allowedNamespaces.from is {rule.from_}). Ask its owner to allow it",
         )
+    if sentences := limits.passed(tenant.spec, context.deployment.spec.tenants.limits, path):
+        advice = "Ask for less, or ask the platform to raise the limit"
+        return no("Accepted", LIMIT_EXCEEDED, f"{'; '.join(sentences)}. {advice}")
+    if observed.binding is None and tenant.spec.restore_from is not None:
+        refusal = restore.refusal(tenant, observed.origin)
+        if refusal is not None:
+            return refusal
     return yes("Accepted", "Accepted", f"RAGDeployment {path}")
-
-
-def secret_name(tenant: RAGTenant, key: APIKey) -> str:
-    """Name of a key's Secret."""
-    return key.secret_name or names.key_secret(tenant.metadata.name, key.name)
-
-
-def _secret(observed: Observed, key: APIKey, data: Mapping[str, str]) -> Manifest:
-    tenant = observed.tenant
-    metadata = tenant.metadata
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": secret_name(tenant, key),
-            "namespace": metadata.namespace,
-            "labels": {
-                names.LABEL_MANAGED_BY: names.MANAGER,
-                names.LABEL_PART_OF: names.MANAGER,
-                names.LABEL_TENANT: metadata.name,
-                names.LABEL_TENANT_UID: metadata.uid,
-                names.LABEL_KEY: key.name,
-            },
-            "ownerReferences": owned_by(
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": "RAGTenant",
-                    "name": metadata.name,
-                    "uid": metadata.uid,
-                }
-            ),
-        },
-        "type": "Opaque",
-        "data": {entry: base64.b64encode(value.encode()).decode() for entry, value in data.items()},
-    }
-
-
-def key_secret(observed: Observed, context: Context, key: APIKey) -> Manifest:
-    """The Secret of a key, without the key: what may be applied again and again."""
-    metadata = observed.tenant.metadata
-    return _secret(
-        observed,
-        key,
-        {
-            names.ENTRY_BASE_URL: api.url(context),
-            names.ENTRY_MODEL: context.deployment.spec.generation.model,
-            names.ENTRY_TENANT: f"{metadata.namespace}/{metadata.name}",
-        },
-    )
-
-
-def new_key_secret(observed: Observed, context: Context, key: APIKey) -> Manifest:
-    """The Secret of a key with a fresh key of 256 random bits. To be created, never applied."""
-    value = names.KEY_PREFIX + random.token_urlsafe(32)
-    # stamped as what will be applied: the next pass then has nothing to write
-    manifest = stamped(key_secret(observed, context, key))
-    manifest["metadata"]["annotations"] |= {
-        names.ANNOTATION_KEY_SHA256: hashlib.sha256(value.encode()).hexdigest()
-    }
-    manifest["data"] |= {names.ENTRY_API_KEY: base64.b64encode(value.encode()).decode()}
-    return manifest
-
-
-def key_id(sha256: str) -> str:
-    """Identifier of a key in logs: the start of its hash."""
-    return f"key-{sha256[:12]}"
 
 
 def merged(effective: type[M], *layers: Model) -> M:
@@ -163,11 +104,11 @@ def merged(effective: type[M], *layers: Model) -> M:
 
 
 def settings(tenant: RAGTenant, context: Context) -> Settings:
-    """What holds for the tenant, with the deployment's defaults filled in."""
+    """What holds for the tenant: the deployment's defaults filled in, within its limits."""
     spec, platform = tenant.spec, context.deployment.spec
-    defaults = platform.tenants.defaults
+    defaults, most = platform.tenants.defaults, platform.tenants.limits.quotas
     return Settings(
-        quotas=merged(Quotas, defaults.quotas, spec.quotas),
+        quotas=limits.held(merged(Quotas, defaults.quotas, spec.quotas), most),
         cache=EffectiveCache(
             exact=merged(ExactCache, platform.cache.exact, defaults.cache.exact, spec.cache.exact)
         ),
@@ -177,25 +118,50 @@ def settings(tenant: RAGTenant, context: Context) -> Settings:
     )
 
 
-def binding(observed: Observed, context: Context, keys: Mapping[str, str]) -> Manifest:
+def placement(observed: Observed, context: Context) -> Placement:
+    """Where the tenant's documents are: where its binding says, which is the truth about it.
+
+    Before it has one: where they are to be, or where those are that it takes over.
+    """
+    if observed.binding is not None:
+        return observed.binding.spec.placement
+    if observed.origin is not None and restore.refusal(observed.tenant, observed.origin) is None:
+        return observed.origin.spec.placement
+    isolation, uid = observed.tenant.spec.isolation, observed.tenant.metadata.uid
+    documents, chunks = names.collections(
+        uid if isolation == "Collection" else context.deployment.metadata.uid
+    )
+    shared = isolation == "Filter"
+    return Placement(
+        documents=documents,
+        chunks=chunks,
+        tenant=SHARED_TENANT if shared else uid,
+        isolation=isolation,
+        owner=uid if shared else None,
+    )
+
+
+def binding(
+    observed: Observed, context: Context, working: Sequence[BoundKey], *, shut: bool = False
+) -> Manifest:
     """The tenant's binding.
 
     Args:
         observed: The tenant.
         context: Its deployment.
-        keys: SHA-256 by the key's name.
+        working: The keys that work.
+        shut: Whether nothing is to be served although the tenant does not ask for that.
     """
     tenant = observed.tenant
     metadata = tenant.metadata
-    documents, chunks = names.collections(context.deployment.metadata.uid)
     spec = RAGBindingSpec(
         tenant_ref=TenantRef(namespace=metadata.namespace, name=metadata.name, uid=metadata.uid),
         deployment_ref=BoundDeployment(name=context.name),
-        placement=Placement(documents=documents, chunks=chunks, tenant=metadata.uid),
-        keys=[
-            BoundKey(id=key_id(sha256), name=name, sha256=sha256) for name, sha256 in keys.items()
-        ],
+        placement=placement(observed, context),
+        keys=list(working),
         settings=settings(tenant, context),
+        suspended=tenant.spec.suspended or shut,
+        deletion_policy=tenant.spec.deletion_policy,
     )
     return binding_manifest(spec, context.namespace)
 
@@ -222,14 +188,14 @@ def binding_manifest(spec: RAGBindingSpec, namespace: str) -> dict[str, Any]:
 
 
 def children(observed: Observed, context: Context) -> list[Manifest]:
-    """What an accepted tenant's children should be, with the keys that were issued so far."""
-    issued = {
-        labels_of(secret).get(names.LABEL_KEY): annotations_of(secret)[names.ANNOTATION_KEY_SHA256]
-        for secret in observed.secrets
-        if names.ANNOTATION_KEY_SHA256 in annotations_of(secret)
-    }
-    keys = observed.tenant.spec.api_keys
+    """What an accepted tenant's children should be, with the keys that it is known to have."""
+    held = observed.binding.spec.keys if observed.binding else []
+    issues = context.deployment.spec.api.auth.api_keys.enabled
     return [
-        *(key_secret(observed, context, key) for key in keys if key.secret_ref is None),
-        binding(observed, context, {k.name: issued[k.name] for k in keys if k.name in issued}),
+        *(
+            keys.key_secret(observed, context, key)
+            for key in observed.tenant.spec.api_keys
+            if issues and key.secret_ref is None
+        ),
+        binding(observed, context, held),
     ]

@@ -2,22 +2,22 @@
 
 The order is the promise: the finalizer before anything outside the object, a key's Secret before
 its hash, the hash before Ready. So no key is issued twice, and none works that nobody was given.
+What takes something away (a revoked key, a lower limit, a suspension) waits for no store.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
-from ragtenancy_api.binding import RAGBindingSpec
-from ragtenancy_api.tenant import APIKey
+from ragtenancy_api.binding import BoundKey, RAGBinding
 from ragtenancy_operator import damage, names
 from ragtenancy_operator.children import api
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.conditions import Verdict, merge, no, refused, sum_up, unknown, yes
 from ragtenancy_operator.errors import KubeError, Refused, Retry
-from ragtenancy_operator.names import ENTRY_API_KEY
 from ragtenancy_operator.services import Services
-from ragtenancy_operator.store import Key, Manifest, annotations_of, key_of, labels_of, uid_of
-from ragtenancy_operator.tenant import plan, status
+from ragtenancy_operator.store import Key, Manifest, annotations_of, key_of, uid_of
+from ragtenancy_operator.tenant import plan, restore, status
+from ragtenancy_operator.tenant.credentials import Credentials, KeyMaker
 from ragtenancy_operator.tenant.observe import Observed, observe
 
 _LOADING_SECONDS: Final = 1.0
@@ -34,19 +34,22 @@ class _Pass:
     placement: Verdict = field(
         default_factory=lambda: unknown("PlacementReady", "Waiting", "not tried yet")
     )
-    credentials: Verdict = field(
-        default_factory=lambda: unknown("CredentialsReady", "Waiting", "not tried yet")
-    )
+    credentials: Credentials | None = None
     served: Verdict = field(
         default_factory=lambda: unknown("Served", "Waiting", "the tenant is not bound yet")
     )
     stalled: Refused | None = None
-    bound: RAGBindingSpec | None = None
     loading: bool = False
 
-    def verdicts(self, url: str) -> list[Verdict]:
-        parts = [self.accepted, self.placement, self.credentials, self.served]
-        results = [*parts, sum_up(parts, f"serves at {url}")]
+    def verdicts(self, url: str, *, suspended: bool) -> list[Verdict]:
+        waiting = unknown("CredentialsReady", "Waiting", "not tried yet")
+        credentials = self.credentials.verdict() if self.credentials else waiting
+        parts = [self.accepted, self.placement, credentials, self.served]
+        ready = sum_up(parts, f"serves at {url}")
+        if suspended and self.accepted.true:
+            text = "spec.suspended is true: every request is refused, and all it has is kept"
+            ready = no("Ready", "Suspended", text)
+        results = [*parts, ready]
         if self.stalled:
             results.append(yes("Stalled", self.stalled.reason, self.stalled.message))
         return results
@@ -57,6 +60,7 @@ class TenantReconciler:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._keys = KeyMaker(services)
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass; returns in how many seconds to look again, or None.
@@ -83,34 +87,37 @@ class TenantReconciler:
         await self._report(observed, found)
         if failure is not None:
             raise failure
-        return _RECHECK_SECONDS if found.stalled else None
+        again = [_RECHECK_SECONDS] if found.stalled else []
+        if found.credentials is not None and found.credentials.again is not None:
+            again.append(found.credentials.again)
+        return min(again, default=None)
 
     async def _make(self, observed: Observed, found: _Pass) -> Retry | None:
         """Make what the tenant needs, in order, as far as it goes."""
-        context = observed.deployment
-        if not found.accepted.true or context is None:
-            if observed.binding is not None and observed.deployment is not None:
+        context, bound = observed.deployment, observed.binding is not None
+        # one that passes a limit which came later keeps what it has, within the limits
+        within = bound and found.accepted.reason == plan.LIMIT_EXCEEDED
+        if context is None or not (found.accepted.true or within):
+            if bound and context is not None:
                 # no longer allowed: nothing is lost, but nothing is served either
-                await self._bind(observed, observed.deployment, {})
+                await self._bind(observed, context, [], shut=True)
             return None
         ready = status.deployment_ready(context)
-        if not ready.true and observed.binding is None:
+        if not ready.true and not bound:
             found.placement = no("PlacementReady", ready.reason, ready.message)
             return None
         try:
             await self._finalizer(observed)
-            hashes = await self._keys(observed, context)
-            found.credentials = yes("CredentialsReady", "Issued", f"{len(hashes)} keys issued")
-            connection = await self._services.connections.vector_store(context)
-            if observed.binding is not None:
-                await damage.note(self._services, context, connection.tenants, observed.binding)
-            await connection.tenants.ensure(observed.tenant.metadata.uid)
-            binding = await self._bind(observed, context, hashes)
+            with self._keys.reserved(observed.tenant.metadata.uid):
+                credentials = found.credentials = await self._keys.gather(observed, context)
+                binding = await self._place(observed, context, credentials.working)
+            await self._keys.remove_stray(observed, credentials)
             found.placement = status.placed(binding)
-            found.bound = RAGBindingSpec.model_validate(binding["spec"])
             await self._serve(observed, context, binding, found)
             if found.served.true and not ready.true:
                 found.served = no("Served", ready.reason, ready.message)
+            if credentials.refusal is not None:
+                raise credentials.refusal
         except KubeError as error:
             if error.terminating:
                 found.placement = no(
@@ -128,6 +135,27 @@ class TenantReconciler:
             return self._trouble(found, error)
         return None
 
+    async def _place(
+        self, observed: Observed, context: Context, working: list[BoundKey]
+    ) -> Manifest:
+        """Have the tenant's place and its binding; of one that is bound, the binding goes first."""
+        services, placement = self._services, plan.placement(observed, context)
+        if observed.binding is None:
+            await restore.claim(services, observed)
+        else:
+            await self._bind(observed, context, working)
+        connection = await services.connections.vector_store(context)
+        if observed.binding is not None:
+            await damage.note(services, context, connection.placements, observed.binding)
+        collection = context.deployment.spec.vector_store.collection
+        await connection.placements.ensure(placement, collection)
+        binding = await self._bind(observed, context, working)
+        if observed.origin is not None:
+            origin = observed.origin.metadata
+            key = Key("RAGBinding", origin.namespace, origin.name)
+            services.queue.wake(key, cause="what it kept was taken over")
+        return binding
+
     def _trouble(self, found: _Pass, error: Retry) -> Retry:
         """Say in a condition what is tried again."""
         text = str(error)
@@ -144,54 +172,11 @@ class TenantReconciler:
             )
             self._services.store.put(patched)
 
-    async def _keys(self, observed: Observed, context: Context) -> dict[str, str]:
-        """Have a Secret for every key and none beside; SHA-256 by the key's name."""
-        hashes = {
-            key.name: await self._key(observed, context, key)
-            for key in observed.tenant.spec.api_keys
-        }
-        wanted = {plan.secret_name(observed.tenant, key) for key in observed.tenant.spec.api_keys}
-        for secret in observed.secrets:
-            if secret["metadata"]["name"] not in wanted:
-                await self._services.applier.delete(secret)
-        return hashes
-
-    async def _key(self, observed: Observed, context: Context, key: APIKey) -> str:
-        services = self._services
-        namespace = observed.tenant.metadata.namespace
-        name = plan.secret_name(observed.tenant, key)
-        held = services.store.get("Secret", namespace, name)
-        if held is None:
-            await services.applier.create(plan.new_key_secret(observed, context, key))
-            held = services.store.get("Secret", namespace, name)
-            if held is None:
-                raise Retry(f"Secret {name} was deleted while it was created")
-            await services.events.post(
-                observed.raw, "Normal", "KeyIssued", f"key {key.name} is in Secret {name}"
-            )
-        issued = annotations_of(held).get(names.ANNOTATION_KEY_SHA256)
-        actual = (held.get("data") or {}).get(ENTRY_API_KEY)
-        if labels_of(held).get(names.LABEL_TENANT_UID) != observed.tenant.metadata.uid:
-            raise Refused(
-                "Conflict",
-                f"Secret {name} exists and is not this tenant's; it is left as it is. Rename or "
-                "delete it, or set apiKeys[].secretName",
-            )
-        if not issued or issued != actual:
-            # edited by hand: what it holds is no key of ours, and the old one is lost
-            await services.applier.delete(held)
-            await services.events.post(
-                observed.raw,
-                "Warning",
-                "KeyReplaced",
-                f"Secret {name} was edited; its key is revoked and a new one is issued",
-            )
-            raise Retry(f"Secret {name} was edited and is made anew")
-        await services.applier.ensure(plan.key_secret(observed, context, key))
-        return issued
-
-    async def _bind(self, observed: Observed, context: Context, hashes: dict[str, str]) -> Manifest:
-        return await self._services.applier.ensure(plan.binding(observed, context, hashes))
+    async def _bind(
+        self, observed: Observed, context: Context, working: list[BoundKey], *, shut: bool = False
+    ) -> Manifest:
+        manifest = plan.binding(observed, context, working, shut=shut)
+        return await self._services.applier.ensure(manifest)
 
     async def _serve(
         self, observed: Observed, context: Context, binding: Manifest, found: _Pass
@@ -207,10 +192,12 @@ class TenantReconciler:
     async def _report(self, observed: Observed, found: _Pass) -> None:
         services, context = self._services, observed.deployment
         url = "" if context is None else api.url(context)
-        results = found.verdicts(url)
+        results = found.verdicts(url, suspended=observed.tenant.spec.suspended)
         before = {c.type: c.status for c in status.previous(observed.raw)}
         current = services.store.get(*key_of(observed.raw)) or observed.raw
-        body = status.status(observed, context, results, found.bound)
+        binding = context and services.store.get("RAGBinding", context.namespace, uid_of(current))
+        bound = RAGBinding.model_validate(binding) if binding else None
+        body = status.status(observed, context, results, found.credentials, bound)
         patched = await services.kube.set_status(current, body)
         if patched is None:
             return
@@ -254,7 +241,13 @@ class TenantReconciler:
         # Read, not remembered: the binding could be younger than what the store knows.
         binding = await services.kube.find("RAGBinding", reference["namespace"], uid_of(raw))
         if binding is not None and not binding["metadata"].get("deletionTimestamp"):
-            await services.kube.delete(binding)
+            if raw["spec"].get("deletionPolicy") == "Retain":
+                await restore.retire(services, binding)
+            else:
+                await services.kube.delete(binding)
+        if restored := raw["spec"].get("restoreFrom"):
+            origin = Key("RAGBinding", reference["namespace"], restored["binding"])
+            services.queue.wake(origin, after=0.2, cause="the tenant that claimed it went")
         for secret in services.store.of_tenant(uid_of(raw), "Secret"):
             await services.applier.delete(secret)
         patched = await services.kube.set_finalizer(raw, names.FINALIZER, present=False)

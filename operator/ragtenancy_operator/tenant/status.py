@@ -1,19 +1,23 @@
 """What a RAGTenant's status should say. Pure."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from ragtenancy_api.binding import RAGBindingSpec
+from ragtenancy_api.binding import Placement, RAGBinding
 from ragtenancy_api.meta import Condition
 from ragtenancy_operator import conditions
 from ragtenancy_operator.children import api
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.conditions import Verdict, no, unknown, yes
 from ragtenancy_operator.store import Manifest
+from ragtenancy_operator.tenant import keys
+from ragtenancy_operator.tenant.credentials import Credentials
 from ragtenancy_operator.tenant.observe import Observed
-from ragtenancy_operator.tenant.plan import secret_name
+
+_MOST_KEYS: Final = 64
+"""Entries of status.apiKeys that the schema allows."""
 
 
 def previous(raw: Manifest) -> list[Condition]:
@@ -43,15 +47,25 @@ def deployment_ready(context: Context) -> Verdict:
     return no("DeploymentReady", "DeploymentNotReady", f"RAGDeployment {context.name}: {message}")
 
 
+def _where(placement: Placement) -> str:
+    match placement.isolation:
+        case "Collection":
+            return f"collections {placement.documents} and {placement.chunks}"
+        case "Filter":
+            return f"tenant {placement.tenant}, behind a filter on {placement.owner}"
+        case _:
+            return f"tenant {placement.tenant}"
+
+
 def placed(binding: Manifest) -> Verdict:
     """Where the tenant's documents are, once they have a place; and whether they were lost there.
 
     Requests work again then, so that the tenant stays Ready.
     """
-    name = binding["spec"]["placement"]["tenant"]
+    where = _where(Placement.model_validate(binding["spec"]["placement"]))
     lost_at = (binding.get("status") or {}).get("lostAt")
     if lost_at is None:
-        return yes("PlacementReady", "Placed", f"tenant {name}")
+        return yes("PlacementReady", "Placed", where)
     return yes(
         "PlacementReady",
         "DocumentsLost",
@@ -69,28 +83,51 @@ def served(ready_pods: int, lagging: Sequence[str]) -> Verdict:
     return yes("Served", "Served", f"loaded by {ready_pods} API pods")
 
 
+def _issued(observed: Observed, credentials: Credentials) -> list[dict[str, Any]]:
+    """The keys that work, and those that have ended by their own expiresAt."""
+    secret = {
+        key.name: keys.secret_name(observed.tenant, key) for key in observed.tenant.spec.api_keys
+    }
+    entries = [
+        {
+            "name": key.name,
+            "id": key.id,
+            "secretName": secret[key.name],
+            "createdAt": key.issued_at,
+            "expiresAt": key.expires_at,
+        }
+        for key in (*credentials.working, *credentials.expired)
+    ]
+    return [
+        {name: value for name, value in entry.items() if value is not None} for entry in entries
+    ]
+
+
 def status(
     observed: Observed,
     context: Context | None,
     results: Iterable[Verdict],
-    bound: RAGBindingSpec | None,
+    credentials: Credentials | None,
+    bound: RAGBinding | None,
 ) -> dict[str, Any]:
-    """The whole status."""
+    """The whole status.
+
+    Args:
+        observed: The tenant.
+        context: Its deployment.
+        results: The conditions.
+        credentials: Its keys, if the pass came to them.
+        bound: Its binding, if it has one.
+    """
     metadata = observed.tenant.metadata
-    keys = {key.name: key for key in bound.keys} if bound else {}
-    issued = [
-        {
-            "name": key.name,
-            "id": keys[key.name].id,
-            "secretName": secret_name(observed.tenant, key),
-        }
-        for key in observed.tenant.spec.api_keys
-        if key.name in keys
-    ]
+    issued = _issued(observed, credentials) if credentials else []
+    usage = bound.status.usage if bound else None
     return {
         "observedGeneration": metadata.generation,
         "conditions": conditions.merge(results, previous(observed.raw), metadata.generation),
         "uid": metadata.uid,
-        "apiKeys": issued or None,
-        "url": api.url(context) if context and bound else None,
+        "apiKeys": issued[:_MOST_KEYS] or None,
+        "url": api.url(context) if context and credentials and bound else None,
+        "documents": bound.status.documents if bound else None,
+        "usage": usage.wire() if usage else None,
     }

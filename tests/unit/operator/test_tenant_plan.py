@@ -1,17 +1,17 @@
 """What belongs to a tenant."""
 
-import base64
-import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ragtenancy_api.binding import BoundKey, RAGBinding
 from ragtenancy_api.tenancy import AllowedNamespaces
-from ragtenancy_operator.apply import contains, stamped
-from ragtenancy_operator.store import annotations_of
 from ragtenancy_operator.tenant import plan, status
 from ragtenancy_operator.tenant.observe import Observed, parse
-from tests.unit.builders import TENANT_UID, context
+from tests.unit.builders import DEPLOYMENT_UID, TENANT_UID, context, deployment_spec
+
+OTHER_UID = "11111111-50a5-4b8e-8a6c-3f5d1e2c4b6a"
 
 
 def raw(**spec: Any) -> dict[str, Any]:
@@ -97,41 +97,10 @@ def test_a_missing_deployment_and_a_foreign_namespace_are_told_apart() -> None:
     assert plan.accepted(observed()).reason == "NamespaceNotAllowed"
 
 
-def test_a_new_key_has_256_bits_a_prefix_and_its_hash_beside_it() -> None:
-    tenant = observed()
-    (key,) = tenant.tenant.spec.api_keys
-    made = [plan.new_key_secret(tenant, context(), key) for _ in range(2)]
-    values = [base64.b64decode(m["data"]["OPENAI_API_KEY"]).decode() for m in made]
-    assert values[0] != values[1]
-    for manifest, value in zip(made, values, strict=True):
-        assert value.startswith("rtk_")
-        assert len(base64.urlsafe_b64decode(value.removeprefix("rtk_") + "=")) == 32
-        sha256 = annotations_of(manifest)["ragtenancy.io/key-sha256"]
-        assert sha256 == hashlib.sha256(value.encode()).hexdigest()
-
-
-def test_a_key_just_created_needs_no_second_write() -> None:
-    tenant = observed()
-    (key,) = tenant.tenant.spec.api_keys
-    created = plan.new_key_secret(tenant, context(), key)
-    assert contains(created, stamped(plan.key_secret(tenant, context(), key)))
-
-
-def test_the_secret_is_all_an_openai_client_needs() -> None:
-    tenant = observed()
-    (key,) = tenant.tenant.spec.api_keys
-    data = plan.new_key_secret(tenant, context(), key)["data"]
-    assert {name: base64.b64decode(value).decode() for name, value in data.items()} == {
-        "OPENAI_API_KEY": base64.b64decode(data["OPENAI_API_KEY"]).decode(),
-        "OPENAI_BASE_URL": "http://main-api.rag.svc/v1",
-        "OPENAI_MODEL": "org/chat",
-        "RAGTENANCY_TENANT": "team-acme/acme",
-    }
-
-
 def test_the_binding_holds_hashes_and_effective_settings() -> None:
     tenant = observed(quotas={"requestsPerMinute": 60})
-    binding = plan.binding(tenant, context(), {"default": "a" * 64})
+    key = BoundKey(id="key-aaaaaaaaaaaa", name="default", sha256="a" * 64)
+    binding = plan.binding(tenant, context(), [key])
     assert binding["metadata"]["name"] == TENANT_UID
     assert binding["metadata"]["namespace"] == "rag"
     assert "ownerReferences" not in binding["metadata"]
@@ -162,6 +131,127 @@ def test_nonsense_in_the_status_decides_nothing(status_: dict[str, Any]) -> None
     made = raw() | {"status": status_}
     assert parse(made) == parse(raw())
     held = Observed(made, parse(made), context(), {}, None, [])
-    body = status.status(held, context(), [], None)
+    body = status.status(held, context(), [], None, None)
     assert body["conditions"] == []
     assert body["apiKeys"] is None
+
+
+@pytest.mark.parametrize("isolation", ["Shard", "Collection", "Filter"])
+def test_each_isolation_has_its_place(isolation: str) -> None:
+    place = plan.placement(observed(isolation=isolation), context())
+    whose = TENANT_UID if isolation == "Collection" else DEPLOYMENT_UID
+    assert place.chunks == f"Chunks_{whose.replace('-', '')}"
+    assert place.tenant == ("shared" if isolation == "Filter" else TENANT_UID)
+    assert place.owner == (TENANT_UID if isolation == "Filter" else None)
+    assert place.isolation == isolation
+
+
+def bound(keys: list[dict[str, Any]] | None = None, **more: Any) -> RAGBinding:
+    place = {"documents": "Documents_1", "chunks": "Chunks_1", "tenant": OTHER_UID}
+    reference = {"namespace": "team-acme", "name": "acme", "uid": OTHER_UID}
+    spec = {
+        "tenantRef": reference,
+        "deploymentRef": {"name": "main"},
+        "placement": place,
+        "keys": keys or [],
+        **more.pop("spec", {}),
+    }
+    metadata = {"name": OTHER_UID, "namespace": "rag", **more.pop("metadata", {})}
+    return RAGBinding.model_validate({"metadata": metadata, "spec": spec, **more})
+
+
+def test_a_bound_tenants_place_is_what_its_binding_says() -> None:
+    held = replace(observed(), binding=bound())
+    assert plan.placement(held, context()).tenant == OTHER_UID
+
+
+def limited(**limits: Any) -> Any:
+    return context(
+        deployment_spec(tenants={"allowedNamespaces": {"from": "All"}, "limits": limits})
+    )
+
+
+def test_every_limit_that_is_passed_is_said_with_path_value_and_limit() -> None:
+    limits = {"quotas": {"requestsPerMinute": 100}, "isolations": ["Shard"], "maxKeys": 1}
+    keys = [{"name": "a"}, {"name": "b"}]
+    spec = {"quotas": {"requestsPerMinute": 600}, "isolation": "Filter", "apiKeys": keys}
+    verdict = plan.accepted(observed(limited(**limits), **spec))
+    assert (verdict.status, verdict.reason) == ("False", "LimitExceeded")
+    for sentence in (
+        "spec.quotas.requestsPerMinute: 600 passes the limit 100 of RAGDeployment rag/main",
+        "spec.isolation: Filter is not in the limit Shard of RAGDeployment rag/main",
+        "spec.apiKeys: 2 keys pass the limit 1 of RAGDeployment rag/main",
+    ):
+        assert sentence in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("asked", "limits", "effective"),
+    [
+        ({}, {"requestsPerMinute": 100}, {"requestsPerMinute": 100}),
+        ({"requestsPerMinute": 600}, {"requestsPerMinute": 100}, {"requestsPerMinute": 100}),
+        ({"requestsPerMinute": 60}, {"requestsPerMinute": 100}, {"requestsPerMinute": 60}),
+        ({"concurrentRequests": 5}, {}, {"concurrentRequests": 5}),
+        ({}, {"burst": 50}, {"burst": 50}),
+        ({"requestsPerMinute": 10}, {"burst": 50}, {"requestsPerMinute": 10, "burst": 10}),
+        ({"requestsPerMinute": 90}, {"burst": 50}, {"requestsPerMinute": 90, "burst": 50}),
+    ],
+)
+def test_effective_quotas_are_within_the_limits(
+    asked: dict[str, int], limits: dict[str, int], effective: dict[str, int]
+) -> None:
+    made = plan.settings(observed(quotas=asked).tenant, limited(quotas=limits))
+    assert made.quotas.wire() == effective
+
+
+def restoring(origin: RAGBinding | None, **spec: Any) -> Observed:
+    given = limited()
+    return replace(observed(given, restoreFrom={"binding": OTHER_UID}, **spec), origin=origin)
+
+
+RELEASED = {"phase": "Released"}
+FOREIGN = {"tenantRef": {"namespace": "team-b", "name": "acme", "uid": OTHER_UID}}
+
+
+@pytest.mark.parametrize(
+    ("origin", "reason"),
+    [
+        (bound(status=RELEASED), "Accepted"),
+        (bound(status=RELEASED, spec={"claimedBy": TENANT_UID}), "Accepted"),
+        (bound(status=RELEASED, spec={"claimedBy": OTHER_UID}), "RestoreClaimed"),
+        (bound(status=RELEASED, spec={"deploymentRef": {"name": "b"}}), "RestoreElsewhere"),
+        (bound(status=RELEASED, metadata={"deletionTimestamp": "x"}), "RestoreEmptied"),
+        (bound(status={"phase": "Releasing"}), "RestoreRefused"),
+    ],
+)
+def test_what_was_retained_is_taken_over_or_refused_with_its_own_reason(
+    origin: RAGBinding, reason: str
+) -> None:
+    assert plan.accepted(restoring(origin)).reason == reason
+
+
+def test_what_was_retained_keeps_its_isolation() -> None:
+    verdict = plan.accepted(restoring(bound(status=RELEASED), isolation="Filter"))
+    assert verdict.reason == "RestoreIsolation"
+
+
+def test_a_hostile_tenant_cannot_tell_what_there_is() -> None:
+    """Nothing, another tenant's, one that is in use, claimed or elsewhere: the very same words."""
+    refusals = {
+        plan.accepted(restoring(origin))
+        for origin in (
+            None,
+            bound(),
+            bound(spec=FOREIGN),
+            bound(spec=FOREIGN, status=RELEASED),
+            bound(spec={**FOREIGN, "claimedBy": OTHER_UID}, status=RELEASED),
+            bound(spec={**FOREIGN, "deploymentRef": {"name": "b"}}, status=RELEASED),
+        )
+    }
+    assert {refusal.reason for refusal in refusals} == {"RestoreRefused"}
+    assert len(refusals) == 1
+
+
+def test_what_may_not_be_taken_over_is_no_place_to_go_to() -> None:
+    hostile = restoring(bound(spec=FOREIGN, status=RELEASED))
+    assert plan.placement(hostile, context()).tenant == TENANT_UID
