@@ -108,5 +108,5 @@ def in_spec(
         place = where(found) if found else None
         if place is not None:
             path = f"spec.{_PATHS[component]}.{place}"
-            return Refused(error.reason, f"{path}: {error.message}")
+            return Refused("Rejected", f"{path}: {error.message}")
     return error

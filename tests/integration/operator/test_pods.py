@@ -13,7 +13,7 @@ from tests.integration.operator.test_tenants import reason
 from tests.integration.operator.world import World, condition, deployment, until
 
 CPU = {"requests": {"cpu": "100m"}}
-BAD = {"nodeAffinity": {"requiredDuringScheduling": {"nodeSelectorTerms": []}}}
+BAD: dict[str, Any] = {"nodeAffinity": {"requiredDuringScheduling": {"nodeSelectorTerms": []}}}
 
 
 async def made(api: Kube, world: World, team: str, /, **changes: Any) -> Manifest:

@@ -48,7 +48,7 @@ def test_the_url_that_tenants_get(settings: dict[str, Any], url: str) -> None:
 
 
 def test_an_ingress_leads_to_the_apis_service() -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "ingress": {
             "host": "rag.example.com",
             "className": "nginx",
