@@ -133,6 +133,13 @@ class TenantCount(OpenModel):
     ready: int = Field(default=0, description="Those of them that are Ready.")
 
 
+class ServedModel(OpenModel):
+    """The chat model that is in service."""
+
+    model: str = Field(description="Name of the model.")
+    max_model_len: int = Field(description="Its context window in tokens.")
+
+
 class RAGDeploymentStatus(OpenModel):
     """What the operator saw."""
 
@@ -152,6 +159,11 @@ class RAGDeploymentStatus(OpenModel):
         description="Default images that were in force when a component was first made. A new "
         "operator keeps them, but the API's, which follows the operator.",
     )
+    generation: ServedModel | None = Field(
+        default=None,
+        description="The chat model that vLLM serves. The API goes on with it while another is "
+        "downloaded and rolled out. Absent when the model is external.",
+    )
 
 
 class RAGDeployment(Object):
@@ -159,6 +171,16 @@ class RAGDeployment(Object):
 
     spec: RAGDeploymentSpec
     status: RAGDeploymentStatus = RAGDeploymentStatus()
+
+    @property
+    def generation(self) -> Generation:
+        """The chat model that answers by now; the spec's takes its time to be downloaded."""
+        wanted, served = self.spec.generation, self.status.generation
+        if wanted.vllm is None or served is None:
+            return wanted
+        return wanted.model_copy(
+            update={"model": served.model, "max_model_len": served.max_model_len}
+        )
 
 
 COLUMNS: list[dict[str, Any]] = [

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from ragtenancy_api import wiring
+from ragtenancy_api.deployment import ServedModel
 from ragtenancy_operator import names
 from ragtenancy_operator.children import vllm
 from ragtenancy_operator.children.base import (
@@ -118,7 +119,29 @@ def served(workload: Manifest | None) -> str | None:
     """The model that a vLLM's Deployment serves; None when there is none."""
     if workload is None:
         return None
-    pod: dict[str, Any] = workload["spec"]["template"]["spec"]
-    arguments = pod["containers"][0].get("args") or [None]
-    model: str | None = arguments[0]
+    model: str = _arguments(workload)[0]
     return model
+
+
+def _arguments(workload: Manifest) -> list[str]:
+    pod: dict[str, Any] = workload["spec"]["template"]["spec"]
+    return list(pod["containers"][0]["args"])
+
+
+def in_service(workload: Manifest | None, before: ServedModel | None) -> ServedModel | None:
+    """The model, with its window, that the API is to ask vLLM for.
+
+    Args:
+        workload: vLLM's Deployment.
+        before: What it was until now; it stays so until every pod of vLLM has the new one.
+    """
+    if workload is None:
+        return before
+    spec, status = workload["spec"], workload.get("status", {})
+    counts = {status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")}
+    current = status.get("observedGeneration", 0) >= workload["metadata"].get("generation", 0)
+    if not current or counts != {spec.get("replicas", 1)}:
+        return before
+    arguments = _arguments(workload)
+    window = arguments[arguments.index("--max-model-len") + 1]
+    return ServedModel(model=arguments[0], max_model_len=int(window))

@@ -7,7 +7,7 @@ from typing import Final
 
 from ragtenancy_api import wiring
 from ragtenancy_operator import names, stores
-from ragtenancy_operator.children import external, secrets
+from ragtenancy_operator.children import external, model_download, secrets
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.conditions import Verdict, merge, refused
 from ragtenancy_operator.deployment import model_status, plan, status
@@ -190,6 +190,11 @@ class DeploymentReconciler:
         uids |= {binding["metadata"]["name"] for binding in observed.bindings}
         ready = sum(holds(tenant, "Ready") for tenant in observed.tenants)
         body = status.status(context, results, len(uids), ready)
+        if Component.GENERATION in workloads:
+            served = model_download.in_service(
+                workloads[Component.GENERATION].obj, context.deployment.status.generation
+            )
+            body["generation"] = served.wire() if served else None
         latest = services.store.get(*key_of(observed.raw)) or observed.raw
         patched = await services.kube.set_status(latest, body)
         if patched:

@@ -66,7 +66,7 @@ def key_secret(observed: Observed, context: Context, key: APIKey) -> Manifest:
     metadata = tenant.metadata
     data = {
         names.ENTRY_BASE_URL: api.url(context),
-        names.ENTRY_MODEL: context.deployment.spec.generation.model,
+        names.ENTRY_MODEL: context.deployment.generation.model,
         names.ENTRY_TENANT: f"{metadata.namespace}/{metadata.name}",
     }
     return {

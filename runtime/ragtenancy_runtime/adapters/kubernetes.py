@@ -234,8 +234,9 @@ class KubernetesTenants:
 
     def _apply_deployment(self, body: dict[str, Any]) -> None:
         try:
-            spec = RAGDeployment.model_validate(body, extra="ignore").spec
+            deployment = RAGDeployment.model_validate(body, extra="ignore")
         except ValidationError as error:
             _log.error("the RAGDeployment cannot be read; its last state stays: %s", error)
             return
-        self._directory.set_deployment(spec)
+        current = {"generation": deployment.generation}
+        self._directory.set_deployment(deployment.spec.model_copy(update=current))

@@ -208,6 +208,17 @@ async def test_a_new_model_is_downloaded_while_the_old_one_serves(
     first = await job_of(api, home, "org/model")
     await complete(api, first)
     before = await serving(api, home, "org/model")
+    await world.mark_available(api, home, VLLM)
+
+    async def asked_for(model: str) -> None:
+        async def found() -> bool:
+            """the model that the API is to ask for"""
+            status = (await api.get("RAGDeployment", home, "main")).get("status", {})
+            return bool(status.get("generation") == {"model": model, "maxModelLen": 4096})
+
+        await until(found)
+
+    await asked_for("org/model")
     change = {"spec": {"generation": {"model": "org/next"}}}
     await api.merge("RAGDeployment", home, "main", change)
     second = await job_of(api, home, "org/next")
@@ -216,6 +227,9 @@ async def test_a_new_model_is_downloaded_while_the_old_one_serves(
     await complete(api, second)
     after = await serving(api, home, "org/next")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    await asked_for("org/model")
+    await world.mark_available(api, home, VLLM)
+    await asked_for("org/next")
 
     async def pruned() -> bool:
         """the old model's Job is gone"""

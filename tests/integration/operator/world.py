@@ -209,6 +209,7 @@ class World:
         status = {
             "observedGeneration": workload["metadata"]["generation"],
             "replicas": 1,
+            "updatedReplicas": 1,
             "readyReplicas": 1,
             "availableReplicas": 1,
             "conditions": [available],

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from ragtenancy_api.deployment import ServedModel
 from ragtenancy_operator.apply import stamped
 from ragtenancy_operator.children import model_download, vllm
-from ragtenancy_operator.children.model_download import complete, outdated, served
+from ragtenancy_operator.children.model_download import complete, in_service, outdated, served
 from ragtenancy_operator.names import Component
 from tests.unit.builders import context, deployment_spec
 
@@ -128,3 +129,29 @@ def test_the_model_of_a_vllm_is_read_from_its_deployment() -> None:
     assert built["kind"] == "Deployment"
     assert served(built) == "org/chat"
     assert served(None) is None
+
+
+def rolled(updated: int, total: int = 2, *, seen: int = 3) -> dict[str, Any]:
+    built = vllm.build(context(spec(replicas=2)), Component.GENERATION)[2]
+    built["metadata"]["generation"] = 3
+    counts = {"replicas": total, "updatedReplicas": updated, "availableReplicas": 2}
+    return {**built, "status": {"observedGeneration": seen, **counts}}
+
+
+OLD, NEW = (ServedModel(model=name, max_model_len=2048) for name in ("org/old", "org/chat"))
+
+
+@pytest.mark.parametrize(
+    ("workload", "expected"),
+    [
+        (None, OLD),
+        (rolled(2), NEW),
+        (rolled(1), OLD),
+        (rolled(2, total=3), OLD),
+        (rolled(2, seen=2), OLD),
+    ],
+)
+def test_a_model_is_in_service_when_every_pod_has_it(
+    workload: dict[str, Any] | None, expected: ServedModel
+) -> None:
+    assert in_service(workload, OLD) == expected
