@@ -28,7 +28,8 @@ from ragtenancy_runtime.errors import (
     Unavailable,
     Window,
 )
-from ragtenancy_runtime.ports import Scripts
+from ragtenancy_runtime.ports import Scripts, Tracer
+from ragtenancy_runtime.tracing import NO_TRACES, step
 
 LEASE_MS: Final = 30_000
 EXTEND_EVERY_S: Final = 10.0
@@ -113,6 +114,7 @@ class Admission:
     """Admits and settles requests, and keeps the leases of those that run."""
 
     state: Scripts
+    tracer: Tracer = NO_TRACES
     _leases: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
     _used: dict[str, float] = field(default_factory=dict)
@@ -140,7 +142,8 @@ class Admission:
         keys = [*(tenant_key(uid, name) for name in names), tombstone_key(uid)]
         admitting = self.state.run("admit", keys, admit_args(quotas, request_id, cost, lease=lease))
         # Both go in one round trip: the use is noted before the shard is touched.
-        reply, _ = await asyncio.gather(admitting, self._note_use(uid, uses=uses))
+        with step(self.tracer, "admission", {}):
+            reply, _ = await asyncio.gather(admitting, self._note_use(uid, uses=uses))
         status = reply[0].decode()
         if status == "gone":
             raise Unauthenticated

@@ -32,11 +32,13 @@ from ragtenancy_runtime.http.routes import ROUTES, Routes, started_now
 from ragtenancy_runtime.ingest.documents import Documents
 from ragtenancy_runtime.metrics import Metrics
 from ragtenancy_runtime.pipeline import Pipeline
+from ragtenancy_runtime.ports import Tracer
 from ragtenancy_runtime.readiness import Readiness
 from ragtenancy_runtime.retrieval.search import Search
 from ragtenancy_runtime.settings import Settings
 from ragtenancy_runtime.tenants import Directory
 from ragtenancy_runtime.tokens import Tokenizers
+from ragtenancy_runtime.tracing import NO_TRACES, TracedEmbedder
 
 _CACHE_TIMEOUT_S: Final = 0.5
 _TOKENIZERS_EVERY_S: Final = 2.0
@@ -51,14 +53,23 @@ class Runtime:
     readiness: Readiness
 
 
-def _api(routes: Routes, access: Access, readiness: Readiness, metrics: Metrics) -> FastAPI:
+def _api(
+    routes: Routes, access: Access, readiness: Readiness, metrics: Metrics, tracer: Tracer
+) -> FastAPI:
     """The application that tenants reach."""
     api = FastAPI(title="ragtenancy", redoc_url=None)
     document = build_document(__version__)
     api.openapi = lambda: document  # type: ignore[method-assign]
 
     for method, path, role, handler in ROUTES:
-        endpoint = Endpoint(f"{method} {path}", role, partial(handler, routes), access, metrics)
+        endpoint = Endpoint(
+            f"{method} {path}",
+            role,
+            partial(handler, routes),
+            access=access,
+            metrics=metrics,
+            tracer=tracer,
+        )
         api.router.routes.append(Route(path, endpoint, methods=[method]))
 
     def healthz(_: Request) -> Response:
@@ -114,6 +125,26 @@ async def _keep_tokenizers(
 
 
 @asynccontextmanager
+async def _tracer(settings: Settings) -> AsyncIterator[Tracer]:
+    """What traces requests, if anybody collects traces."""
+    if settings.otlp_endpoint is None:
+        yield NO_TRACES
+        return
+    from ragtenancy_runtime.adapters.otlp import OTLPTracer  # noqa: PLC0415 - costs memory
+
+    tracer = OTLPTracer(
+        settings.otlp_endpoint,
+        settings.trace_sample_ratio,
+        settings.namespace,
+        settings.deployment,
+    )
+    try:
+        yield tracer
+    finally:
+        await tracer.close()
+
+
+@asynccontextmanager
 async def run(settings: Settings, kube: ApiClient | None = None) -> AsyncIterator[Runtime]:
     """A running pod, for the length of a block. Without `kube` tenants come from files.
 
@@ -144,17 +175,19 @@ async def run(settings: Settings, kube: ApiClient | None = None) -> AsyncIterato
 
         issuer = await stack.enter_async_context(session(None))
         access = Access(directory, IssuedTokens(issuer))
-        admission = Admission(state)
+        tracer = await stack.enter_async_context(_tracer(settings))
+        admission = Admission(state, tracer)
         cache = ExactCache(cache_redis)
-        embedder = OpenAIEmbedder(settings.embedding_url, embedding)
+        embedder = TracedEmbedder(OpenAIEmbedder(settings.embedding_url, embedding), tracer)
         pipeline = Pipeline(
             directory,
             admission,
             cache,
-            Search(embedder, store),
+            Search(embedder, store, tracer),
             OpenAIGenerator(settings.generation_url, generation),
             tokenizers,
             credentials.cache_salt,
+            tracer,
         )
         documents = Documents(store, embedder, state, cache)
         routes = Routes(directory, admission, pipeline, documents, started_now())
@@ -177,7 +210,7 @@ async def run(settings: Settings, kube: ApiClient | None = None) -> AsyncIterato
 
         tasks.create_task(_keep_tokenizers(directory, tokenizers, readiness))
         yield Runtime(
-            _api(routes, access, readiness, metrics),
+            _api(routes, access, readiness, metrics, tracer),
             _internal(metrics, directory, source),
             readiness,
         )

@@ -13,16 +13,18 @@ from typing import Any, Final, TypeVar
 
 from ragtenancy_api.deployment import RAGDeploymentSpec
 from ragtenancy_api.meta import parse_duration
+from ragtenancy_runtime import tracing
 from ragtenancy_runtime.admission import Admission, Usage
 from ragtenancy_runtime.cache.exact import CachedAnswer, ExactCache
 from ragtenancy_runtime.errors import RateLimited, UpstreamFailed
-from ragtenancy_runtime.plan import Plan, Question, make_plan, make_prompt
-from ragtenancy_runtime.ports import AnswerStream, ChatTokenizer, Generator
+from ragtenancy_runtime.plan import Plan, Prompt, Question, make_plan, make_prompt
+from ragtenancy_runtime.ports import AnswerStream, Attribute, ChatTokenizer, Generator, Tracer
 from ragtenancy_runtime.prompt import text_of
 from ragtenancy_runtime.relay import Answer
 from ragtenancy_runtime.retrieval.search import Search, first_tokens, sources_of
 from ragtenancy_runtime.tenants import Directory, Tenant
 from ragtenancy_runtime.tokens import Tokenizers
+from ragtenancy_runtime.tracing import NO_TRACES
 from ragtenancy_runtime.turn import Turn
 
 LONG_CHARACTERS: Final = 16_384
@@ -55,6 +57,7 @@ class Pipeline:
     generator: Generator
     tokenizers: Tokenizers
     salt: bytes
+    tracer: Tracer = NO_TRACES
 
     @asynccontextmanager
     async def turn(
@@ -73,8 +76,13 @@ class Pipeline:
             if turn.hit is None:
                 await self._prepare(turn, deployment, tokenizer)
             yield turn
+        except BaseException as error:
+            turn.span.fail(type(error).__name__)
+            raise
         finally:
-            self.admission.settle(turn.grant, turn.count())
+            usage = turn.count()
+            self._end_span(turn, usage)
+            self.admission.settle(turn.grant, usage)
 
     async def _admit(self, tenant: Tenant, question: Question, plan: Plan, request_id: str) -> Turn:
         """Ask for admission and look into the cache at the same time."""
@@ -133,6 +141,29 @@ class Pipeline:
             marked=turn.question.marked,
         )
 
+    def _start_span(self, turn: Turn, answer: Answer, prompt: Prompt) -> None:
+        """From here to the turn's end the model is at work."""
+        asked: dict[str, Attribute] = {
+            tracing.OPERATION: "chat",
+            tracing.PROVIDER: tracing.OPENAI,
+            tracing.MODEL: answer.model,
+            tracing.MAX_TOKENS: prompt.max_tokens,
+            tracing.TEMPERATURE: turn.plan.temperature,
+        }
+        turn.span = self.tracer.start(f"chat {answer.model}", asked)
+
+    @staticmethod
+    def _end_span(turn: Turn, usage: Usage) -> None:
+        reasons = list(turn.answer.finish_reasons.values()) if turn.answer is not None else []
+        turn.span.set(
+            {
+                tracing.INPUT_TOKENS: usage.prompt,
+                tracing.OUTPUT_TOKENS: usage.completion,
+                tracing.FINISH_REASONS: reasons,
+            }
+        )
+        turn.span.end()
+
     def _payload(self, turn: Turn) -> bytes:
         """What the chat server is sent."""
         if turn.prompt is None or turn.answer is None:
@@ -167,6 +198,7 @@ class Pipeline:
         payload = self._payload(turn)
         if turn.answer is None or turn.prompt is None:
             raise RuntimeError("a turn is prepared before it is answered")
+        self._start_span(turn, turn.answer, turn.prompt)
         with turn.asking():
             completion = await self.generator.complete(payload)
         turn.first_token_at = time.monotonic()
@@ -183,6 +215,9 @@ class Pipeline:
         if turn.hit is not None:
             return None
         payload = self._payload(turn)
+        if turn.answer is None or turn.prompt is None:
+            raise RuntimeError("a turn is prepared before it is answered")
+        self._start_span(turn, turn.answer, turn.prompt)
         with turn.asking():
             return await self.generator.stream(payload)
 

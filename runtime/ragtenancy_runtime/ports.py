@@ -1,6 +1,7 @@
 """What the runtime needs from outside, as protocols. `adapters/` implements them."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -10,6 +11,38 @@ from ragtenancy_api.api import JWTAuth
 Message = dict[str, Any]
 """One chat message in OpenAI's shape, its content a string."""
 RetrievalMode = Literal["Hybrid", "Vector", "Keyword", "None"]
+
+
+Attribute = str | int | float | Sequence[str]
+"""What a span may say of something."""
+
+
+class Span(Protocol):
+    """A request, or a step of one, as traces show it."""
+
+    def set(self, attributes: Mapping[str, Attribute]) -> None:
+        """Say more of it."""
+        ...
+
+    def fail(self, kind: str) -> None:
+        """It failed, with an error of this kind."""
+        ...
+
+    def end(self) -> None:
+        """It is over."""
+        ...
+
+
+class Tracer(Protocol):
+    """Traces requests. It never waits and never fails."""
+
+    def request(self, route: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
+        """The span of a request, for the length of a block: steps that start in it are its own."""
+        ...
+
+    def start(self, name: str, attributes: Mapping[str, Attribute]) -> Span:
+        """A step of the request that this task answers."""
+        ...
 
 
 class TokenVerifier(Protocol):

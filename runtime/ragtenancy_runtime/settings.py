@@ -55,6 +55,8 @@ class Settings:
     api_port: int = wiring.API_PORT
     internal_port: int = wiring.INTERNAL_PORT
     drain_seconds: float = 5.0
+    otlp_endpoint: str | None = None
+    trace_sample_ratio: float = 1.0
 
 
 def read_credentials(directory: Path) -> Credentials:
@@ -127,4 +129,6 @@ def read_settings(environ: Mapping[str, str] = os.environ, tenants: Path | None 
         generation_model_cache=directory(wiring.ENV_GENERATION_MODEL_CACHE),
         tenants=tenants,
         drain_seconds=float(environ.get(ENV_DRAIN_SECONDS, "5")),
+        otlp_endpoint=environ.get(wiring.ENV_OTLP_ENDPOINT) or None,
+        trace_sample_ratio=float(environ.get(wiring.ENV_TRACE_SAMPLE_RATIO, "1")),
     )

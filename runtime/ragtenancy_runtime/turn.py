@@ -9,8 +9,10 @@ from ragtenancy_runtime.admission import Grant, Usage
 from ragtenancy_runtime.cache.exact import CachedAnswer
 from ragtenancy_runtime.errors import RateLimits, RequestError
 from ragtenancy_runtime.plan import Plan, Prompt, Question
+from ragtenancy_runtime.ports import Span
 from ragtenancy_runtime.relay import Answer
 from ragtenancy_runtime.tenants import Tenant
+from ragtenancy_runtime.tracing import NoSpan
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class Turn:
     answer: Answer | None = None
     prompt: Prompt | None = None
     first_token_at: float | None = None
+    span: Span = field(default_factory=NoSpan)
+    """The model's part, once it is asked."""
     _sent: bool = False
     """Whether the model was asked: from then on the prompt counts, whatever comes back."""
 

@@ -15,10 +15,14 @@ from ragtenancy_runtime.http import sse
 from ragtenancy_runtime.http.call import Call, ClientGone
 from ragtenancy_runtime.http.errors import headers_of, internal_error, response_of
 from ragtenancy_runtime.metrics import Metrics
+from ragtenancy_runtime.ports import Span, Tracer
+from ragtenancy_runtime.tracing import CACHE, REQUEST, TENANT
 from ragtenancy_runtime.turn import Turn
 
 CLIENT_CLOSED: Final = 499
 """nginx's code, in logs and metrics only: the client went away before its answer."""
+
+_PARENT: Final = ("traceparent", "tracestate")
 
 _requests_log = logging.getLogger("ragtenancy.request")
 _log = logging.getLogger(__name__)
@@ -30,27 +34,51 @@ class Endpoint:
     """A route's handler as an ASGI application, for those who have a role."""
 
     def __init__(
-        self, route: str, role: Role, handler: Handler, access: Access, metrics: Metrics
+        self,
+        route: str,
+        role: Role,
+        handler: Handler,
+        *,
+        access: Access,
+        metrics: Metrics,
+        tracer: Tracer,
     ) -> None:
         self._route = route
         self._role = role
         self._handler = handler
         self._access = access
         self._metrics = metrics
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         call = Call(scope, receive, send)
         self._metrics.in_flight.inc()
+        parent = {name: call.header(name.encode()) or b"" for name in _PARENT}
+        carrier = {name: value.decode("latin-1") for name, value in parent.items() if value}
         try:
-            await self._answer(call)
+            with self._tracer.request(self._route, carrier) as span:
+                try:
+                    await self._answer(call, span)
+                finally:
+                    self._trace(call, span)
         finally:
             self._metrics.in_flight.dec()
             self._record(call)
 
-    async def _answer(self, call: Call) -> None:
+    @staticmethod
+    def _trace(call: Call, span: Span) -> None:
+        span.set({"http.response.status_code": call.status, REQUEST: call.request_id})
+        if "cache" in call.log:
+            span.set({CACHE: call.log["cache"]})
+        failure = call.log.get("failure", call.log.get("error"))
+        if failure is not None and (call.status >= 500 or "failure" in call.log):
+            span.fail(str(failure))
+
+    async def _answer(self, call: Call, span: Span) -> None:
         try:
             call.identity = await self._access.identify(call.credential)
+            span.set({TENANT: call.identity.tenant.uid})
             permit(call.identity, self._role)
             await self._handler(call)
         except ClientGone:

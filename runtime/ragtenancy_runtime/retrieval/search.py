@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ragtenancy_runtime import tracing
 from ragtenancy_runtime.ports import (
+    Attribute,
     Corpus,
     Document,
     DocumentStore,
@@ -12,8 +14,10 @@ from ragtenancy_runtime.ports import (
     FoundChunk,
     RetrievalMode,
     Tokenizer,
+    Tracer,
 )
 from ragtenancy_runtime.prompt import Source
+from ragtenancy_runtime.tracing import NO_TRACES, step
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,12 @@ class Search:
 
     embedder: Embedder
     store: DocumentStore
+    tracer: Tracer = NO_TRACES
 
     async def find(
         self, corpus: Corpus, mode: RetrievalMode, model: str, query: str, top_k: int
     ) -> Found:
         """The chunks nearest to a query.
-
-        A document that is switched between the two reads of a search would be missing from both
-        its versions: when a chunk turns out stale, the search is made once more.
 
         Raises:
             Unavailable: The embedding model or the store is away.
@@ -66,6 +68,30 @@ class Search:
         if mode in {"Hybrid", "Vector"}:
             embeddings = await self.embedder.embed(model, [query])
             vector, tokens = embeddings.vectors[0], embeddings.tokens
+        asked: dict[str, Attribute] = {
+            tracing.OPERATION: "retrieval",
+            tracing.MODE: mode,
+            tracing.TOP_K: top_k,
+            "db.system.name": "weaviate",
+        }
+        with step(self.tracer, "retrieval", asked) as span:
+            kept, documents = await self._current(corpus, mode, query, vector, top_k)
+            span.set({tracing.FOUND: len(kept)})
+        return Found(kept, documents, tokens)
+
+    async def _current(
+        self,
+        corpus: Corpus,
+        mode: RetrievalMode,
+        query: str,
+        vector: Sequence[float] | None,
+        top_k: int,
+    ) -> tuple[list[FoundChunk], dict[str, Document]]:
+        """The chunks of current versions nearest to a query, and their documents.
+
+        A document that is switched between the two reads would be missing from both its versions:
+        when a chunk turns out stale, the search is made once more.
+        """
         limit = top_k
         for attempt in range(2):
             chunks = await self.store.search(corpus, mode, query, vector, limit)
@@ -75,7 +101,7 @@ class Search:
             if len(kept) == len(chunks) or attempt:
                 break
             limit = top_k * 2 + len(chunks) - len(kept)
-        return Found(kept[:top_k], documents, tokens)
+        return kept[:top_k], documents
 
 
 def source_url(document: Document) -> str:

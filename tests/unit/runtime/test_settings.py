@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,18 @@ def test_a_missing_variable_is_named(tmp_path: Path, name: str) -> None:
 def test_a_missing_credential_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=wiring.CREDENTIAL_CACHE_SALT):
         read_settings(credentials(tmp_path, *REQUIRED[:2]))
+
+
+def test_nobody_collects_traces_unless_somebody_says_so(tmp_path: Path) -> None:
+    environ = credentials(tmp_path, *REQUIRED)
+    assert read_settings(environ).otlp_endpoint is None
+    told = {wiring.ENV_OTLP_ENDPOINT: "http://c:4318", wiring.ENV_TRACE_SAMPLE_RATIO: "0.25"}
+    settings = read_settings({**environ, **told})
+    assert (settings.otlp_endpoint, settings.trace_sample_ratio) == ("http://c:4318", 0.25)
+
+
+def test_the_exporter_of_traces_is_not_in_memory_where_nobody_collects() -> None:
+    program = (
+        "import sys, ragtenancy_runtime.__main__\nsys.exit('opentelemetry.exporter' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
