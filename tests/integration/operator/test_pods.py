@@ -150,7 +150,7 @@ async def test_a_malformed_setting_is_named_and_nothing_is_half_done(
     assert condition(found, "Stalled")["reason"] == "Rejected"
     assert condition(found, "StateReady")["reason"] != "Rejected"
     after = await api.get("Deployment", team, "main-api")
-    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    assert (after["metadata"]["generation"], after["spec"]) == (1, before["spec"])
     assert await api.find("Ingress", team, "main-api") is None
     assert await api.find("PodDisruptionBudget", team, "main-api") is not None
     # it recovers by itself
