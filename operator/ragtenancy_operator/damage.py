@@ -31,12 +31,15 @@ async def note(
     place = binding.spec.placement.tenant
     if not await placements.lacks(binding.spec.placement):
         return
-    own = services.store.get("RAGBinding", context.namespace, binding.metadata.name)
-    bindings = [own] if own else []
-    if place == SHARED_TENANT:
+    if place != SHARED_TENANT:
+        own = services.store.get("RAGBinding", context.namespace, binding.metadata.name)
+        await _lost(services, context, [own] if own else [])
+        return
+    # one at a time: all who share a place find it missing at once, and each notes it for all
+    async with services.findings.noting_loss:
         every = services.store.of_deployment(context.namespace, context.name, "RAGBinding")
-        bindings = [each for each in every if each["spec"]["placement"]["tenant"] == place]
-    await _lost(services, context, bindings)
+        sharing = [each for each in every if each["spec"]["placement"]["tenant"] == place]
+        await _lost(services, context, sharing)
 
 
 async def _lost(services: Services, context: Context, bindings: list[Manifest]) -> None:

@@ -1,5 +1,6 @@
 """What a reconcile works with."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from ragtenancy_operator.apply import Applier
@@ -19,9 +20,11 @@ class Findings:
 
     Attributes:
         state_lost: Since when a deployment's state Redis has only counted anew, by its uid.
+        noting_loss: Held by who notes that the documents of all who share a place are lost.
     """
 
     state_lost: dict[str, str] = field(default_factory=dict)
+    noting_loss: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from ragtenancy_api.wiring import USED, tenant_key
+from ragtenancy_api.wiring import SHARED_TENANT, USED, tenant_key
 from ragtenancy_operator.keeper.usage import recent_days
 from ragtenancy_operator.kube import Kube
 from ragtenancy_operator.names import collections
 from ragtenancy_operator.store import Manifest
-from tests.integration.operator.test_tenants import key_of, ready
+from tests.integration.operator.test_tenants import key_of, ready, reason
 from tests.integration.operator.world import (
     World,
     condition,
@@ -59,14 +59,14 @@ class Stores:
             assert answer.status < 400, content
             return json.loads(content) if content else None
 
-    async def load(self, uid: str, documents: int = 1) -> None:
+    async def load(self, uid: str, documents: int = 1, *, shared: bool = False) -> None:
         """Write documents with a chunk each, as the API does, and say that the corpus changed."""
         for number in range(documents):
             for collection in self.collections:
                 body = {
                     "class": collection,
-                    "tenant": uid,
-                    "properties": {"document_id": f"d{number}", "version": "1"},
+                    "tenant": SHARED_TENANT if shared else uid,
+                    "properties": {"owner": uid, "document_id": f"d{number}", "version": "1"},
                     "vector": [1.0, 0.0],
                 }
                 await self.rest("POST", "objects", body)
@@ -183,6 +183,12 @@ async def documented(api: Kube, uid: str, number: int) -> None:
         return bool((await bound(api, uid)).get("status", {}).get("documents") == number)
 
     await until(counted)
+
+
+async def lost(api: Kube, team: str, name: str) -> dict[str, Any]:
+    """PlacementReady of a tenant, once it says that its documents are lost."""
+    made = await api.get("RAGTenant", team, name)
+    return await reason(api, made, "PlacementReady", "DocumentsLost")
 
 
 def looks(world: World) -> float:
@@ -337,15 +343,9 @@ async def test_a_shard_deleted_by_hand_is_made_again_and_its_documents_are_said_
     for collection in stores.collections[0 if damaged == "both" else 1 :]:
         await stores.rest("DELETE", f"schema/{collection}/tenants", [uid])
 
-    async def said() -> bool:
-        """the tenant says that its documents are lost"""
-        found = await api.get("RAGTenant", team, "acme")
-        return condition(found, "PlacementReady").get("reason") == "DocumentsLost"
-
-    await until(said)
+    found = await lost(api, team, "acme")
     status = (await bound(api, uid))["status"]
     assert status["documents"] == 0
-    found = condition(await api.get("RAGTenant", team, "acme"), "PlacementReady")
     assert found["status"] == "True"
     assert status["lostAt"] in found["message"]
     for collection in stores.collections:
@@ -370,6 +370,39 @@ async def test_a_shard_deleted_by_hand_is_made_again_and_its_documents_are_said_
         return condition(found, "PlacementReady").get("reason") == "Placed"
 
     await until(whole)
+
+
+async def test_collections_of_a_tenants_own_are_made_again_when_they_are_gone(
+    api: Kube, team: str, stores: Stores, kubectl: Kubectl
+) -> None:
+    uid = await placed(api, team, "apart", isolation="Collection")
+    own = collections(uid)
+    apart = replace(stores, collections=own)
+    await apart.load(uid, 2)
+    await documented(api, uid, 2)
+    await stores.rest("DELETE", f"schema/{own[0]}")
+    await lost(api, team, "apart")
+    for collection in own:
+        assert await apart.count(collection, uid) == 0
+    assert len(events(kubectl, team, "DocumentsLost")) == 1
+
+
+async def test_a_shared_shard_that_is_gone_is_a_loss_of_all_who_had_documents_in_it(
+    api: Kube, team: str, stores: Stores, kubectl: Kubectl
+) -> None:
+    uids = [await placed(api, team, f"tiny{number}", isolation="Filter") for number in range(3)]
+    for uid, documents in zip(uids, (1, 2, 0), strict=True):
+        await stores.load(uid, documents, shared=True)
+        await documented(api, uid, documents)
+    assert SHARED_TENANT in await stores.awake()
+    for collection in stores.collections:
+        await stores.rest("DELETE", f"schema/{collection}/tenants", [SHARED_TENANT])
+    for number in range(2):
+        await lost(api, team, f"tiny{number}")
+    assert "lostAt" not in (await bound(api, uids[2]))["status"]
+    assert len(events(kubectl, team, "DocumentsLost")) == 2
+    for collection in stores.collections:
+        assert await stores.count(collection, SHARED_TENANT) == 0
 
 
 async def test_a_weaviate_that_lost_its_volume_has_every_tenant_again(
