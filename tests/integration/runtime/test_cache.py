@@ -82,6 +82,19 @@ async def test_an_answer_written_late_under_an_old_epoch_is_never_served(
     assert response.headers["x-ragtenancy-cache"] == "miss"
 
 
+async def test_no_answer_from_before_the_state_redis_was_emptied_is_served(
+    pod: Pod, http: aiohttp.ClientSession, upstream: FakeOpenAI, state_redis: RedisServer
+) -> None:
+    question = ask(f"Do moas run? {uuid4()}")
+    await chat(http, pod, "alpha", question)
+    async with Redis.from_url(state_redis.url) as redis:
+        assert await redis.delete(tenant_key(uid_of("alpha"), "epoch")) == 1
+    _, response = await chat(http, pod, "alpha", question)
+    assert response.headers["x-ragtenancy-cache"] == "miss"
+    _, response = await chat(http, pod, "alpha", question)
+    assert response.headers["x-ragtenancy-cache"] == "hit"
+
+
 async def test_a_writer_that_dies_while_it_switches_leaves_no_stale_answer(
     pod: Pod, http: aiohttp.ClientSession, upstream: FakeOpenAI, state_redis: RedisServer
 ) -> None:
