@@ -108,8 +108,12 @@ TOLERATED = {"tolerations": [{"key": _GPU, "operator": "Exists", "effect": "NoSc
 @pytest.mark.usefixtures("node")
 def test_a_model_waits_for_a_node_whose_taint_it_tolerates(tools: Tools) -> None:
     _deployment(tools, {"gpus": 1, **TOLERATED}, {"gpus": 1})
-    until(lambda: _condition(tools, "GenerationReady")[1] == "Unschedulable", _SECONDS, "the taint")
-    assert "taint" in _condition(tools, "GenerationReady")[2]
+
+    def tainted() -> bool:
+        _, reason, message = _condition(tools, "GenerationReady")
+        return reason == "Unschedulable" and "taint" in message
+
+    until(tainted, _SECONDS, "GenerationReady speaks of the taint")
 
 
 @pytest.mark.usefixtures("node")
