@@ -35,18 +35,6 @@ async def _prepare(weaviate: WeaviateServer, names: list[str]) -> None:
             await operator.create_tenants(collection, [uid_of(name) for name in names])
 
 
-async def _put_to_sleep(
-    http: aiohttp.ClientSession, weaviate: WeaviateServer, names: list[str]
-) -> None:
-    body = [{"name": uid_of(name), "activityStatus": "INACTIVE"} for name in names]
-    headers = {"authorization": f"Bearer {weaviate.api_key}"}
-    for collection in (DOCUMENTS, CHUNKS):
-        url = f"{weaviate.url}/v1/schema/{collection}/tenants"
-        async with http.put(url, json=body, headers=headers) as response:
-            if response.status != 200:
-                raise RuntimeError(f"Weaviate did not put them to sleep: {await response.text()}")
-
-
 async def _post(
     http: aiohttp.ClientSession, pod: Pod, name: str, path: str, body: dict[str, object]
 ) -> float:
@@ -71,7 +59,9 @@ async def _measure(pod: Pod, weaviate: WeaviateServer, names: list[str]) -> dict
 
         await asyncio.gather(*(load(name) for name in names))
         say(f"{len(names)} tenants have a document")
-        await _put_to_sleep(http, weaviate, names)
+        operator = Weaviate(http, weaviate.url, weaviate.api_key)
+        for collection in (DOCUMENTS, CHUNKS):
+            await operator.deactivate(collection, [uid_of(name) for name in names])
         cold, hot = [], []
         for name in names:
             cold.append(await _post(http, pod, name, "/v1/search", query))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +10,8 @@ import aiohttp
 from redis.asyncio import Redis
 
 from ragtenancy_api.wiring import USED, USED_SECONDS, tenant_key, tombstone_key
+from ragtenancy_operator.errors import Retry
+from ragtenancy_operator.weaviate import Weaviate
 from tests.fakes.manifests import CHUNKS, DOCUMENTS, uid_of
 from tests.fakes.openai import FakeOpenAI
 from tests.integration.runtime.conftest import auth
@@ -18,26 +20,20 @@ from tests.integration.runtime.world import Pod, environment
 from tests.integration.servers import RedisServer, WeaviateServer
 
 
-async def put_to_sleep(http: aiohttp.ClientSession, weaviate: WeaviateServer, tenant: str) -> None:
-    """Deactivate a tenant in both collections, as the operator does."""
-    headers = {"authorization": f"Bearer {weaviate.api_key}"}
-    body = [{"name": tenant, "activityStatus": "INACTIVE"}]
-    for collection in (CHUNKS, DOCUMENTS):
-        url = f"{weaviate.url}/v1/schema/{collection}/tenants"
-        async with http.put(url, json=body, headers=headers) as response:
-            # 422: a query is in it; the operator tries again
-            assert response.status in {200, 422}, await response.text()
-
-
 @asynccontextmanager
 async def put_to_sleep_again_and_again(
     http: aiohttp.ClientSession, weaviate: WeaviateServer, tenant: str, pause: float
 ) -> AsyncIterator[None]:
     """Put a tenant to sleep every so often, for the length of a block."""
 
+    operator = Weaviate(http, weaviate.url, weaviate.api_key)
+
     async def loop() -> None:
         while True:
-            await put_to_sleep(http, weaviate, tenant)
+            for collection in (CHUNKS, DOCUMENTS):
+                # Weaviate refuses while a query is in it; the operator then tries again.
+                with suppress(Retry):
+                    await operator.deactivate(collection, [tenant])
             await asyncio.sleep(pause)
 
     task = asyncio.create_task(loop())
