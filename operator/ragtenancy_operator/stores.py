@@ -80,6 +80,27 @@ async def ping(url: str) -> None:
         raise no_connection("Redis", error) from error
 
 
+async def stop_writers(url: str, uid: str) -> None:
+    """Leave a tombstone in the state Redis, and see that no document is being written any more.
+
+    A writer's claim (the runtime's claim.lua: ``WRITER DEADLINE SWITCHING``) is extended between
+    its writes, which the tombstone refuses: the writer then stops, and gives the claim back.
+
+    Raises:
+        Retry: One still writes, for a minute at most, or Redis does not answer.
+    """
+    try:
+        async with _client(url) as redis, redis.pipeline(transaction=True) as pipeline:
+            pipeline.set(tombstone_key(uid), b"1", ex=_TOMBSTONE_SECONDS)
+            pipeline.hvals(tenant_key(uid, "writing"))
+            pipeline.time()
+            _, claims, (seconds, _) = await pipeline.execute()
+    except (RedisError, OSError, TimeoutError) as error:
+        raise Retry(f"the state Redis does not answer: {type(error).__name__}") from error
+    if any(int(claim.split()[1]) > seconds * 1000 for claim in claims):
+        raise Retry("a document of the tenant is still being written")
+
+
 async def purge(url: str, uid: str, *, which: str) -> None:
     """Leave a tombstone for the tenant and unlink all of its keys.
 

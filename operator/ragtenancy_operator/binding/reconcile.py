@@ -147,6 +147,11 @@ class BindingReconciler:
     async def _empty(self, raw: Manifest, context: Context) -> None:
         # its own name, not its tenantRef: the platform may have written another tenant into that
         services, uid = self._services, raw["metadata"]["name"]
+        place = Placement.model_validate(raw["spec"]["placement"])
+        if place.owner is not None:
+            # no shard goes with this tenant that would refuse a late write
+            state = await services.connections.redis_url(context, wiring.CREDENTIAL_STATE_REDIS)
+            await stores.stop_writers(state, uid)
         for which, entry in (
             ("state", wiring.CREDENTIAL_STATE_REDIS),
             ("cache", wiring.CREDENTIAL_CACHE_REDIS),
@@ -157,7 +162,7 @@ class BindingReconciler:
         if await self._taken_over(raw):
             return
         connection = await services.connections.vector_store(context)
-        await connection.placements.empty(Placement.model_validate(raw["spec"]["placement"]))
+        await connection.placements.empty(place)
 
     async def _taken_over(self, raw: Manifest) -> bool:
         """Whether the documents are another tenant's by now.

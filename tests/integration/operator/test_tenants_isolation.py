@@ -1,15 +1,18 @@
 """How tenants' documents are kept apart, what the platform lets a tenant have, and suspension."""
 
 import asyncio
+import time
 from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 
-from ragtenancy_api.wiring import SHARED_TENANT
+from ragtenancy_api.wiring import SHARED_TENANT, tenant_key
 from ragtenancy_operator.kube import Kube
 from ragtenancy_operator.names import collections
 from ragtenancy_operator.store import Manifest
+from tests.fakes.openai import DIMENSIONS
 from tests.integration.operator.life import (
     binding_of,
     call,
@@ -119,11 +122,51 @@ async def test_many_in_one_shard_each_have_what_they_loaded(
         assert await search(world, key, "word number") == [f"word number {name}"]
 
 
+async def test_a_late_write_leaves_nothing_in_the_shared_shard(
+    world: World, api: Kube, team: str
+) -> None:
+    """A writer that has its claim when the tenant is deleted is waited for, and then swept up."""
+    await api.create(tenant(team, "acme", isolation="Filter"))
+    made = await ready(api, team, "acme")
+    uid = made["metadata"]["uid"]
+    await load(world, await key_of(api, team, "acme-default-rag"), "d", "early")
+    place = (await binding_of(api, made))["placement"]
+    before = await objects(world, place["chunks"], SHARED_TENANT) or 0
+    async with Redis.from_url(world.state.url) as state:
+        claim = f"writer {(time.time() + 60) * 1000:.0f} 0"
+        await state.hset(tenant_key(uid, "writing"), "late", claim)
+        await api.delete(made)
+
+        async def waits() -> bool:
+            """the binding says what it waits for"""
+            found = await api.get("RAGBinding", HOME, uid)
+            return "being written" in found.get("status", {}).get("message", "")
+
+        await until(waits)
+        late = {
+            "class": place["chunks"],
+            "tenant": SHARED_TENANT,
+            "properties": {"owner": uid, "document_id": "late", "version": "1"},
+            "vector": [1.0] * DIMENSIONS,
+        }
+        headers = {"Authorization": f"Bearer {world.weaviate.api_key}"}
+        url = f"{world.weaviate.url}/v1/objects"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, json=late, headers=headers) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+        assert await objects(world, place["chunks"], SHARED_TENANT) == before + 1
+        await state.hdel(tenant_key(uid, "writing"), "late")
+    await released(api, made)
+    assert await objects(world, place["chunks"], SHARED_TENANT) == before - 1
+
+
 async def test_what_passes_a_limit_is_refused_with_its_path_and_makes_nothing(
     world: World, api: Kube, team: str
 ) -> None:
     limits = {"quotas": {"requestsPerMinute": 100}, "isolations": ["Shard"], "maxKeys": 1}
-    asked = {
+    asked: dict[str, Any] = {
         "quotas": {"requestsPerMinute": 600},
         "isolation": "Filter",
         "apiKeys": [{"name": "a"}, {"name": "b"}],

@@ -68,3 +68,19 @@ def test_tenants_are_found_by_what_they_point_to() -> None:
     store.remove(obj("RAGTenant", "acme", namespace="team", spec=reference))
     assert list(store.tenants_of("rag", "main")) == []
     assert len(store) == 0
+
+
+def test_bindings_are_found_by_their_keys_and_by_their_place() -> None:
+    place = {"documents": "D", "chunks": "C", "tenant": "t"}
+    store = Store()
+    for name, owner in (("a", None), ("b", "b")):
+        spec = {
+            "keys": [{"sha256": name}],
+            "placement": place | ({"owner": owner} if owner else {}),
+        }
+        store.put(obj("RAGBinding", name, spec=spec))
+    assert [b["metadata"]["name"] for b in store.bindings_with("a")] == ["a"]
+    assert [b["metadata"]["name"] for b in store.bindings_at(place)] == ["a"]
+    assert [b["metadata"]["name"] for b in store.bindings_at(place | {"owner": "b"})] == ["b"]
+    store.put(obj("RAGBinding", "a", 2, spec={"keys": [], "placement": place}))
+    assert list(store.bindings_with("a")) == []

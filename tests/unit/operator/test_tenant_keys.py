@@ -45,6 +45,11 @@ def test_the_key_before_a_rotation_works_until_the_overlap_ends() -> None:
     assert ends(found) == {"a": at(2)}
 
 
+def test_without_an_overlap_the_old_key_ends_at_once() -> None:
+    held = [key("a", -5, rotation="1")]
+    assert keys.left_over(asked(overlap="0s"), key("b", 0, rotation="2"), held, NOW) == []
+
+
 def test_the_end_is_computed_once() -> None:
     held = [key("b", -1, rotation="2"), key("a", -5, rotation="1", expires_at=at(1))]
     found = keys.left_over(asked(overlap="48h"), held[0], held, NOW)
