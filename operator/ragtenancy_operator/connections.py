@@ -32,6 +32,10 @@ Held = Mapping[str, str | Refused]
 """Values by file (wiring.CREDENTIAL_* and CA_*), or what is wrong with them."""
 
 
+_Address = tuple[str, str | None, str | None, int | None]
+"""Of a Weaviate: URL, key, CA, copies of each shard."""
+
+
 class VectorStore(NamedTuple):
     """A deployment's Weaviate and the tenants in it."""
 
@@ -99,7 +103,7 @@ class Connections:
     def __init__(self, kube: Kube, session: aiohttp.ClientSession) -> None:
         self._kube = kube
         self._session = session
-        self._vector_stores: dict[str, tuple[tuple[str, str | None, str | None], VectorStore]] = {}
+        self._vector_stores: dict[str, tuple[_Address, VectorStore]] = {}
 
     async def read(self, context: Context, entries: Iterable[str] | None = None) -> Held:
         """Read credentials and CAs, each Secret once; all of them, or some files'."""
@@ -130,9 +134,10 @@ class Connections:
         if held is None:
             held = await self.read(context, (wiring.CREDENTIAL_WEAVIATE, wiring.CA_WEAVIATE))
         key, authority = value(held, wiring.CREDENTIAL_WEAVIATE), value(held, wiring.CA_WEAVIATE)
-        address = (weaviate.urls(context)[0], key, authority)
+        copies = weaviate.replication_factor(context)
+        address = (weaviate.urls(context)[0], key, authority, copies)
         if known is None or known[0] != address:
-            client = Weaviate(self._session, address[0], key, trust(authority))
+            client = Weaviate(self._session, address[0], key, trust(authority), copies)
             known = (address, VectorStore.of(client, uid))
             self._vector_stores[uid] = known
         return known[1]

@@ -24,6 +24,8 @@ _COUNTS: Final = 50
 """Counts in one query, which Weaviate makes at the same time."""
 _GATHER_SECONDS: Final = 0.02
 """How long a batch waits for more. Ten tenants applied together become one raft entry."""
+_UNSETTLED: Final = ("not enough", "rpc error", "leader")
+"""In what Weaviate says while its members come and go; its status is that of a bad request."""
 _AWAKE: Final = frozenset({"HOT", "ACTIVE"})
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, connect=3)
 
@@ -42,17 +44,22 @@ def _property(entry: Property) -> dict[str, Any]:
 
 
 def collection_schema(
-    name: str, properties: Iterable[Property], index: Mapping[str, Any]
+    name: str, properties: Iterable[Property], index: Mapping[str, Any], copies: int = 1
 ) -> dict[str, Any]:
     """The body that creates a multi-tenant collection.
 
     Tenants wake on first use, and a write for an unknown one fails, so that a late write cannot
-    bring a removed tenant back.
+    bring a removed tenant back. Copies that missed a write while their node was away are mended in
+    the background; what was deleted meanwhile stays deleted.
     """
+    replication: dict[str, Any] = {"factor": copies}
+    if copies > 1:
+        replication |= {"asyncEnabled": True, "deletionStrategy": "TimeBasedResolution"}
     return {
         "class": name,
         "vectorizer": "none",
         "properties": [_property(entry) for entry in properties],
+        "replicationConfig": replication,
         "multiTenancyConfig": {
             "enabled": True,
             "autoTenantCreation": False,
@@ -60,6 +67,11 @@ def collection_schema(
         },
         **index,
     }
+
+
+def default_copies(members: int) -> int:
+    """Copies of each shard where nobody says how many: of three, two keep reads and writes up."""
+    return 3 if members >= 3 else 1
 
 
 def vector_index(collection: Collection) -> dict[str, Any]:
@@ -110,11 +122,21 @@ class Weaviate:
         url: str,
         api_key: str | None,
         tls: ssl.SSLContext | None = None,
+        copies: int | None = None,
     ) -> None:
-        """Take the URL of the REST API, its key, and the CAs that are trusted (None: public)."""
+        """Take what a deployment says of its Weaviate.
+
+        Args:
+            session: The client that requests are made with.
+            url: URL of the REST API.
+            api_key: Its key, if it asks for one.
+            tls: The CAs that alone are trusted; None: the public ones.
+            copies: Copies of each shard; None: as many as its members make sense of.
+        """
         self._session = session
         self._tls: ssl.SSLContext | bool = True if tls is None else tls
         self._url = url.rstrip("/")
+        self._copies = copies
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     async def _request(
@@ -161,18 +183,29 @@ class Weaviate:
         if status != 200 or not isinstance(answer, dict) or "modules" not in answer:
             raise self._stranger()
 
+    async def copies(self) -> int:
+        """Copies of each shard that a new collection gets."""
+        if self._copies is not None:
+            return self._copies
+        status, answer = await self._request("GET", "nodes")
+        return default_copies(len(answer["nodes"]) if status == 200 else 1)
+
     async def ensure_collections(self, documents: str, chunks: str, collection: Collection) -> bool:
         """Create what is missing of the two collections; says whether anything was."""
-        wanted = [
+        wanted: list[tuple[str, Iterable[Property], Mapping[str, Any]]] = [
             # documents have no vector: a flat index costs nothing
-            collection_schema(documents, DOCUMENT_PROPERTIES, {"vectorIndexType": "flat"}),
-            collection_schema(chunks, CHUNK_PROPERTIES, vector_index(collection)),
+            (documents, DOCUMENT_PROPERTIES, {"vectorIndexType": "flat"}),
+            (chunks, CHUNK_PROPERTIES, vector_index(collection)),
         ]
         created = False
-        for schema in wanted:
-            status, _ = await self._request("GET", f"schema/{schema['class']}")
+        for name, properties, index in wanted:
+            status, _ = await self._request("GET", f"schema/{name}")
             if status == 404:
+                copies = await self.copies()
+                schema = collection_schema(name, properties, index, copies)
                 status, answer = await self._request("POST", "schema", schema)
+                if status >= 400 and any(sign in str(answer) for sign in _UNSETTLED):
+                    raise Retry(f"Weaviate takes no collection of {copies} copies yet: {answer}")
                 if status >= 400:
                     raise Refused("CollectionRefused", f"Weaviate refuses the collection: {answer}")
                 created = True

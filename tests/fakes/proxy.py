@@ -45,9 +45,18 @@ class _Proxy:
                 up, down = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
                 continue
-            await asyncio.gather(_pump(reader, down), _pump(up, writer))
+            # a handler that ends cancelled is an error to asyncio's streams
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(_pump(reader, down), _pump(up, writer))
             return
         writer.close()
+
+    async def stop(self) -> None:
+        """Break every connection."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager
@@ -56,9 +65,10 @@ def proxy(*backends: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     loop = asyncio.new_event_loop()
     ports: list[int] = []
     started = threading.Event()
+    served = _Proxy(backends)
 
     async def start() -> None:
-        server = await asyncio.start_server(_Proxy(backends).serve, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)
         ports.append(server.sockets[0].getsockname()[1])
         started.set()
 
@@ -73,5 +83,7 @@ def proxy(*backends: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     try:
         yield ports[0]
     finally:
+        asyncio.run_coroutine_threadsafe(served.stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
+        loop.close()

@@ -4,6 +4,7 @@ Each is one process on free ports, with its data and log in a folder of the test
 stopped by its process id. Their binaries are the local node's (`tests/e2e/localnode`).
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -299,8 +300,8 @@ class WeaviateServer:
         return f"http://{_LOOPBACK}:{self.http_port}"
 
     @classmethod
-    def start(cls, home: Path) -> "WeaviateServer":
-        """Start it; its data goes to `home`."""
+    def start(cls, home: Path, ready: bool = True, **more: str) -> "WeaviateServer":
+        """Start it, with more variables; its data goes to `home`."""
         ensure([TOOLS["weaviate-server"]])
         http, grpc, metrics, gossip, data, raft, rpc = free_ports(7)
         home.mkdir(parents=True, exist_ok=True)
@@ -333,11 +334,80 @@ class WeaviateServer:
             "RAFT_PORT": str(raft),
         }
         words = ["--scheme", "http", "--host", _LOOPBACK, "--port", str(http)]
-        process = Process([binary("weaviate-server"), *words], home / "weaviate.log", env)
+        process = Process([binary("weaviate-server"), *words], home / "weaviate.log", env | more)
         server = cls(http, grpc, metrics, api_key, process)
-        process.wait_until(lambda: _answers(f"{server.url}/v1/.well-known/ready"))
+        if ready:
+            process.wait_until(server.ready)
         return server
+
+    def ready(self) -> bool:
+        """Whether it has a leader and answers."""
+        return _answers(f"{self.url}/v1/.well-known/ready")
 
     def stop(self) -> None:
         """End it at once; a clean exit takes it up to a minute."""
         self.process.kill()
+
+
+def _port_pairs(count: int) -> list[int]:
+    """Ports that are free now, and the one above each as well."""
+    found: list[int] = []
+    while len(found) < count:
+        [port] = free_ports(1)
+        with contextlib.suppress(OSError), socket.socket() as above:
+            above.bind((_LOOPBACK, port + 1))
+            if not {port - 1, port, port + 1} & {*found, *(each + 1 for each in found)}:
+                found.append(port)
+    return found
+
+
+@dataclass
+class WeaviateCluster:
+    """Weaviate nodes that know each other, as the operator's StatefulSet has them."""
+
+    home: Path
+    members: tuple[WeaviateServer, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Where nodes share a host, each one's data and RPC ports are those above gossip and raft.
+        self._gossip, self._raft = _port_pairs(3), _port_pairs(3)
+
+    def _variables(self, index: int, size: int) -> dict[str, str]:
+        gossip, raft = self._gossip[index], self._raft[index]
+        return {
+            "CLUSTER_DATA_BIND_PORT": str(gossip + 1),
+            "CLUSTER_GOSSIP_BIND_PORT": str(gossip),
+            "CLUSTER_HOSTNAME": f"node-{index}",
+            "CLUSTER_IN_LOCALHOST": "true",
+            "CLUSTER_JOIN": ",".join(f"{_LOOPBACK}:{port}" for port in self._gossip[:size]),
+            "RAFT_BOOTSTRAP_EXPECT": str(size),
+            "RAFT_INTERNAL_RPC_PORT": str(raft + 1),
+            # All of them at any size: it is also how nodes on one host know each other's ports.
+            "RAFT_JOIN": ",".join(f"node-{n}:{port}" for n, port in enumerate(self._raft)),
+            "RAFT_PORT": str(raft),
+        }
+
+    def grow(self, size: int) -> None:
+        """Start nodes until there are so many; those that run go on."""
+        new = [
+            WeaviateServer.start(
+                self.home / f"node-{index}", ready=False, **self._variables(index, size)
+            )
+            for index in range(len(self.members), size)
+        ]
+        self.members += tuple(new)
+        for member in new:
+            member.process.wait_until(member.ready)
+
+    def restart(self, index: int) -> None:
+        """Start a node anew, as one of as many as there are now, with the data it has."""
+        old = self.members[index]
+        old.process.kill()
+        size = len(self.members)
+        server = WeaviateServer.start(self.home / f"node-{index}", **self._variables(index, size))
+        self.members = (*self.members[:index], server, *self.members[index + 1 :])
+
+    def stop(self) -> None:
+        """End all of them."""
+        for member in self.members:
+            member.stop()

@@ -21,6 +21,7 @@ from ragtenancy_operator.children.base import (
 from ragtenancy_operator.children.workloads import budget, stateful_set
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.store import Manifest
+from ragtenancy_operator.weaviate import default_copies
 
 HTTP_PORT: Final = 8080
 GRPC_PORT: Final = 50051
@@ -52,9 +53,34 @@ _ENVIRONMENT: Final = {
     "CLUSTER_DATA_BIND_PORT": str(MEMBER_PORTS[0]),
     "RAFT_PORT": str(MEMBER_PORTS[1]),
     "RAFT_INTERNAL_RPC_PORT": str(MEMBER_PORTS[2]),
-    "RAFT_BOOTSTRAP_EXPECT": "1",
     "HOME": "/tmp",  # noqa: S108 - an emptyDir
 }
+
+
+def replication_factor(context: Context) -> int | None:
+    """Copies of each shard; None where that depends on how many members an external one has."""
+    store = context.deployment.spec.vector_store
+    if store.collection.replication_factor is not None:
+        return store.collection.replication_factor
+    managed = store.weaviate.managed
+    return default_copies(managed.replicas) if managed else None
+
+
+def _members(context: Context, replicas: int) -> dict[str, str]:
+    """How the members of a raft find each other.
+
+    A single one is a raft of its own until more pods join it: the environment then changes, and
+    the new pods are ready before the old one is started anew with it.
+    """
+    name, namespace = context.child(Component.WEAVIATE, "headless"), context.namespace
+    found = {
+        "RAFT_BOOTSTRAP_EXPECT": str(replicas),
+        "CLUSTER_JOIN": f"{name}.{namespace}.svc.cluster.local.",
+    }
+    if replicas > 1:
+        pods = (f"{context.child(Component.WEAVIATE)}-{index}" for index in range(replicas))
+        found["RAFT_JOIN"] = ",".join(pods)
+    return found
 
 
 def build(context: Context) -> list[Manifest]:
@@ -78,11 +104,7 @@ def build(context: Context) -> list[Manifest]:
             secret_env(
                 "AUTHENTICATION_APIKEY_ALLOWED_KEYS", credentials, wiring.CREDENTIAL_WEAVIATE
             ),
-            *env(
-                _ENVIRONMENT
-                | {"CLUSTER_JOIN": f"{headless}.{context.namespace}.svc.cluster.local."},
-                settings,
-            ),
+            *env(_ENVIRONMENT | _members(context, settings.replicas), settings),
         ],
         ports=[
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
@@ -107,7 +129,8 @@ def build(context: Context) -> list[Manifest]:
         settings,
         main,
         [scratch],
-        terminationGracePeriodSeconds=120,  # it drains HTTP 15 s, gRPC 20 s, and closes up to 60 s
+        # it sleeps 5 s, drains HTTP 15 s, gRPC 20 s, and closes up to 60 s
+        terminationGracePeriodSeconds=120,
     )
     clients = {"http": HTTP_PORT, "grpc": GRPC_PORT}
     return [
@@ -119,6 +142,8 @@ def build(context: Context) -> list[Manifest]:
             template,
             settings.storage,
             service=headless,
+            replicas=settings.replicas,
+            # the first pod is not ready before others have voted for a leader
             podManagementPolicy="Parallel",
         ),
         *budget(context, component, settings.replicas),

@@ -1,11 +1,14 @@
 """The two kinds of workload that components run as."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ragtenancy_api.pods import Storage
-from ragtenancy_operator.children.base import Context, claim_spec, manifest, selector
+from ragtenancy_operator.children.base import Context, claim_spec, labels, manifest, selector
 from ragtenancy_operator.store import Manifest
+
+VOLUME: Final = "data"
+"""Name of a StatefulSet's volume; its claims are VOLUME-SET-0 and so on."""
 
 
 def deployment(
@@ -78,13 +81,17 @@ def stateful_set(
     storage: Storage,
     *,
     service: str,
+    replicas: int = 1,
     **spec: Any,
 ) -> Manifest:
-    """A StatefulSet of one pod with a volume named data, which goes with it."""
+    """A StatefulSet whose pods have a volume named data each.
+
+    The volumes go with it unless they are retained. They carry our labels, so that they are seen.
+    """
     data = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "data"},
+        "metadata": {"name": VOLUME, "labels": labels(context, component)},
         "spec": claim_spec(storage.size, storage.storage_class_name),
     }
     return manifest(
@@ -94,12 +101,12 @@ def stateful_set(
         context.child(component),
         component,
         spec={
-            "replicas": 1,
+            "replicas": replicas,
             "serviceName": service,
             "selector": {"matchLabels": selector(context, component)},
             "template": dict(template),
             "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": "Delete",
+                "whenDeleted": "Retain" if storage.retain else "Delete",
                 "whenScaled": "Retain",
             },
             "volumeClaimTemplates": [data],

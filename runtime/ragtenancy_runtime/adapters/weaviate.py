@@ -3,14 +3,16 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
+import aiohttp
 import grpc
 import httpx
 import weaviate
@@ -194,6 +196,11 @@ class WeaviateStore:
         )
         if authority is not None:
             _trust(self._client, authority)
+        self._url = http_url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._authority = authority
+        self._rest: aiohttp.ClientSession | None = None
+        self._factors: dict[str, int] = {}
 
     async def connect(self) -> None:
         """Make the first connection.
@@ -203,20 +210,41 @@ class WeaviateStore:
         """
         async with _bounded(QUERY_S):
             await self._client.connect()
+            if self._rest is None:
+                tls = (
+                    ssl.create_default_context(cafile=self._authority) if self._authority else True
+                )
+                self._rest = aiohttp.ClientSession(
+                    headers=self._headers,
+                    connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+                    timeout=aiohttp.ClientTimeout(total=QUERY_S),
+                )
             if not await self._client.is_ready():
                 raise Unavailable("vector store")
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.close()
+        if self._rest is not None:
+            await self._rest.close()
 
-    def _collection(self, name: str, corpus: Corpus) -> "CollectionAsync[Any, Any]":
+    def _collection(
+        self, name: str, corpus: Corpus, level: ConsistencyLevel = ConsistencyLevel.QUORUM
+    ) -> "CollectionAsync[Any, Any]":
+        """One tenant's part of a collection.
+
+        Of three copies two have a write before it is confirmed, and two are asked when documents
+        are read by their ids: one of them was written, so a document that was switched is seen
+        switched by every pod. A search asks one copy: a second would only be compared by what the
+        first one found, at the price of a round trip. What it finds of another version than the
+        document's is dropped; a copy that was away may find less until it has caught up.
+        """
         if not self._client.is_connected():
             raise Unavailable("vector store")
         return (
             self._client.collections.use(name)
             .with_tenant(corpus.tenant)
-            .with_consistency_level(ConsistencyLevel.QUORUM)
+            .with_consistency_level(level)
         )
 
     async def search(
@@ -228,7 +256,7 @@ class WeaviateStore:
         limit: int,
     ) -> list[FoundChunk]:
         """The chunks nearest to a query, best first."""
-        collection = self._collection(corpus.chunks, corpus)
+        collection = self._collection(corpus.chunks, corpus, ConsistencyLevel.ONE)
         common: dict[str, Any] = {
             "filters": owned(corpus),
             "limit": limit,
@@ -257,14 +285,57 @@ class WeaviateStore:
         ]
 
     async def documents(self, corpus: Corpus, document_ids: Sequence[str]) -> dict[str, Document]:
-        """Those of the documents that exist, by id."""
-        collection = self._collection(corpus.documents, corpus)
+        """Those of the documents that exist, by id.
+
+        Where there are several copies each is read by its id: only that asks two of them. A query
+        looks into one, and answers with what that has even if it finds out that it is old.
+        """
         ids = [object_id(corpus, document_id) for document_id in document_ids]
-        where = owned(corpus, Filter.by_id().contains_any(ids))
-        fetch = partial(collection.query.fetch_objects, filters=where, limit=len(ids))
-        found = await _ask(QUERY_S, fetch)
-        documents = [document_of(entry.properties) for entry in found.objects]
+        if await self._copies(corpus.documents) > 1:
+            reads = (self._read(corpus, uuid) for uuid in ids)
+            found = [properties for properties in await asyncio.gather(*reads) if properties]
+        else:
+            collection = self._collection(corpus.documents, corpus)
+            where = owned(corpus, Filter.by_id().contains_any(ids))
+            fetch = partial(collection.query.fetch_objects, filters=where, limit=len(ids))
+            answer = await _ask(QUERY_S, fetch)
+            found = [dict(entry.properties) for entry in answer.objects]
+        documents = [document_of(properties) for properties in found]
         return {document.document_id: document for document in documents}
+
+    async def _copies(self, collection: str) -> int:
+        """Copies of each shard of a collection; they do not change while it is there."""
+        if collection not in self._factors:
+            schema = await self._get(f"schema/{collection}", {})
+            if schema is None:
+                raise Unavailable("vector store")
+            self._factors[collection] = int(schema["replicationConfig"]["factor"])
+        return self._factors[collection]
+
+    async def _read(self, corpus: Corpus, uuid: UUID) -> dict[str, Any] | None:
+        """The properties of a document's object, as most of its copies have it."""
+        where = {"tenant": corpus.tenant, "consistency_level": "QUORUM"}
+        held = await self._get(f"objects/{corpus.documents}/{uuid}", where)
+        if held is None:
+            return None
+        properties: dict[str, Any] = held["properties"]
+        times = {n: datetime.fromisoformat(properties[n]) for n in ("created_at", "updated_at")}
+        return properties | times
+
+    async def _get(self, path: str, query: Mapping[str, str]) -> dict[str, Any] | None:
+        """What the REST API answers; None when there is nothing."""
+        if self._rest is None:
+            raise Unavailable("vector store")
+        try:
+            async with self._rest.get(f"{self._url}/v1/{path}", params=query) as answer:
+                if answer.status == 404:
+                    return None
+                if answer.status != 200:
+                    raise Unavailable("vector store")
+                body: dict[str, Any] = await answer.json()
+                return body
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable("vector store") from error
 
     async def write_chunks(
         self,
