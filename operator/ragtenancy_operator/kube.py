@@ -55,6 +55,7 @@ PLURALS: Final = {
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "HTTPRoute": ("gateway.networking.k8s.io/v1", "httproutes"),
     "ServiceMonitor": ("monitoring.coreos.com/v1", "servicemonitors"),
+    "StorageClass": ("storage.k8s.io/v1", "storageclasses"),
     "Lease": ("coordination.k8s.io/v1", "leases"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "Role": ("rbac.authorization.k8s.io/v1", "roles"),

@@ -59,6 +59,8 @@ CHILDREN: Final = (
     "StatefulSet",
 )
 """Watched only where they carry our label: the selection is made by the API server."""
+CLUSTER: Final = ("Namespace", "StorageClass")
+"""Watched whole: they belong to no namespace, and have no label of ours."""
 _LIST_CHUNK: Final = 500
 _CRD_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 2.0
@@ -248,7 +250,7 @@ class Operator:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_login)
-        for kind in (*OURS, *CHILDREN, "Namespace"):
+        for kind in (*OURS, *CHILDREN, *CLUSTER):
             version, plural = PLURALS[kind]
             group, _, number = version.rpartition("/")
 

@@ -26,11 +26,14 @@ def wakes(store: Store, obj: Manifest) -> Iterator[Key]:
     elif kind == "Namespace":
         for tenant in store.tenants_in(obj["metadata"]["name"]):
             yield key_of(tenant)
+    elif kind == "StorageClass":
+        for deployment in store.of_kind("RAGDeployment"):
+            yield key_of(deployment)
     elif LABEL_TENANT_UID in labels and LABEL_TENANT in labels:
         yield Key("RAGTenant", namespace, labels[LABEL_TENANT])
-    elif deployment := labels.get(LABEL_DEPLOYMENT):
-        yield Key("RAGDeployment", namespace, deployment)
+    elif name := labels.get(LABEL_DEPLOYMENT):
+        yield Key("RAGDeployment", namespace, name)
         if kind == "Pod" and labels.get(LABEL_COMPONENT) == Component.API and pod_ready(obj):
-            for tenant in store.tenants_of(namespace, deployment):
+            for tenant in store.tenants_of(namespace, name):
                 if not holds(tenant, "Ready"):
                     yield key_of(tenant)

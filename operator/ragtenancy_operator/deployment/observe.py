@@ -28,6 +28,7 @@ class Observed:
         notes: What a person has to mend although the component serves, by component: it sets
             Stalled and leaves Ready as it is.
         held: Credentials and CAs as the API server has them, by file.
+        resizing: Volumes that are growing, by component: it serves meanwhile.
         downloading: Whether a model is on its way, and its pod to be asked again.
     """
 
@@ -38,6 +39,7 @@ class Observed:
     failures: dict[str, Exception] = field(default_factory=dict)
     notes: dict[str, Refused] = field(default_factory=dict)
     held: Held = field(default_factory=dict)
+    resizing: dict[str, str] = field(default_factory=dict)
     downloading: bool = False
 
 

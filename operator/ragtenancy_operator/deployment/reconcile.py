@@ -10,7 +10,7 @@ from ragtenancy_operator import names, stores
 from ragtenancy_operator.children import external, model_download, secrets
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.conditions import Verdict, merge, refused
-from ragtenancy_operator.deployment import model_status, plan, status
+from ragtenancy_operator.deployment import model_status, plan, status, volumes
 from ragtenancy_operator.deployment.downloads import ASK_SECONDS, Downloads
 from ragtenancy_operator.deployment.observe import Observed, context_of, observe
 from ragtenancy_operator.deployment.rejections import in_spec
@@ -120,6 +120,8 @@ class DeploymentReconciler:
             try:
                 if component in jobs:
                     there = await self._downloads.first(context, component, jobs[component], there)
+                seen = [services.store.get(*key_of(manifest)) for manifest in there]
+                there = [volumes.as_made(*pair) for pair in zip(there, seen, strict=True)]
                 await services.applier.ensure_all(there)
             except Rejected as error:
                 made = [*manifests, *([jobs[component]] if component in jobs else [])]
@@ -127,6 +129,7 @@ class DeploymentReconciler:
             except (Refused, Retry) as error:
                 # one component's trouble is no other's
                 observed.failures[component] = error
+        await volumes.grow(services, observed, list(volumes.claims(wanted)))
         children = list(services.store.of_deployment(context.namespace, context.name))
         keep = {**wanted, "downloads": list(jobs.values())}
         for child in plan.unwanted(children, keep, uid_of(observed.raw)):
@@ -184,7 +187,13 @@ class DeploymentReconciler:
         )
         models = await self._models(observed, workloads)
         results = status.verdicts(
-            context, workloads, observed.failures, observed.notes, remarks, models=models
+            context,
+            workloads,
+            observed.failures,
+            observed.notes,
+            remarks,
+            models=models,
+            resizing=observed.resizing,
         )
         uids = {uid_of(tenant) for tenant in observed.tenants}
         uids |= {binding["metadata"]["name"] for binding in observed.bindings}

@@ -94,6 +94,7 @@ def verdicts(
     remarks: Mapping[str, str] = MappingProxyType({}),
     *,
     models: Mapping[str, Verdict] = MappingProxyType({}),
+    resizing: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Verdict]:
     """Every condition of a RAGDeployment.
 
@@ -104,6 +105,7 @@ def verdicts(
         notes: What a person has to mend although the component serves, by component.
         remarks: What else a person would want to know of a component that serves.
         models: The conditions of managed models, by component.
+        resizing: Volumes that are growing, by component.
     """
     parts = []
     for component, kind in CONDITIONS.items():
@@ -115,6 +117,9 @@ def verdicts(
             parts.append(workload(kind, workloads[component]))
         else:
             parts.append(yes(kind, "External", "external, and it answers"))
+        if component in resizing and parts[-1].true:
+            text = f"{parts[-1].message}; {resizing[component]}"
+            parts[-1] = replace(parts[-1], reason="Resizing", message=text)
         if component in remarks and parts[-1].true:
             parts[-1] = replace(parts[-1], message=f"{parts[-1].message}; {remarks[component]}")
     url = api.url(context)
