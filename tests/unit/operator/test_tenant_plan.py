@@ -174,7 +174,11 @@ def limited(**limits: Any) -> Any:
 def test_every_limit_that_is_passed_is_said_with_path_value_and_limit() -> None:
     limits = {"quotas": {"requestsPerMinute": 100}, "isolations": ["Shard"], "maxKeys": 1}
     keys = [{"name": "a"}, {"name": "b"}]
-    spec = {"quotas": {"requestsPerMinute": 600}, "isolation": "Filter", "apiKeys": keys}
+    spec: dict[str, Any] = {
+        "quotas": {"requestsPerMinute": 600},
+        "isolation": "Filter",
+        "apiKeys": keys,
+    }
     verdict = plan.accepted(observed(limited(**limits), **spec))
     assert (verdict.status, verdict.reason) == ("False", "LimitExceeded")
     for sentence in (
