@@ -12,6 +12,7 @@ from ragtenancy_operator import names, stores
 from ragtenancy_operator.children.base import Context
 from ragtenancy_operator.deployment.observe import context_of
 from ragtenancy_operator.errors import Refused, Retry
+from ragtenancy_operator.names import Component
 from ragtenancy_operator.services import Services
 from ragtenancy_operator.store import Key, Manifest, uid_of
 from ragtenancy_operator.tenant.restore import RELEASED, retire
@@ -148,21 +149,40 @@ class BindingReconciler:
         # its own name, not its tenantRef: the platform may have written another tenant into that
         services, uid = self._services, raw["metadata"]["name"]
         place = Placement.model_validate(raw["spec"]["placement"])
-        if place.owner is not None:
+        going = await self._going(raw, context)
+        if place.owner is not None and Component.STATE not in going:
             # no shard goes with this tenant that would refuse a late write
             state = await services.connections.redis_url(context, wiring.CREDENTIAL_STATE_REDIS)
             await stores.stop_writers(state, uid)
-        for which, entry in (
-            ("state", wiring.CREDENTIAL_STATE_REDIS),
-            ("cache", wiring.CREDENTIAL_CACHE_REDIS),
+        for component, entry in (
+            (Component.STATE, wiring.CREDENTIAL_STATE_REDIS),
+            (Component.CACHE, wiring.CREDENTIAL_CACHE_REDIS),
         ):
-            await stores.purge(
-                await services.connections.redis_url(context, entry), uid, which=which
-            )
-        if await self._taken_over(raw):
+            if component not in going:
+                url = await services.connections.redis_url(context, entry)
+                await stores.purge(url, uid, which=component)
+        if Component.WEAVIATE in going or await self._taken_over(raw):
             return
         connection = await services.connections.vector_store(context)
         await connection.placements.empty(place)
+
+    async def _going(self, raw: Manifest, context: Context) -> set[str]:
+        """Stores that need not be emptied, because they go with their deployment.
+
+        What a volume that is retained holds stays, unless it is of a tenant that was deleted
+        before and wanted it gone.
+        """
+        if context.deployment.metadata.deletion_timestamp is None:
+            return set()
+        spec = context.deployment.spec
+        keeps = raw["spec"].get("deletionPolicy") == "Retain" or not await self._orphaned(raw)
+        weaviate, state = spec.vector_store.weaviate.managed, spec.state.redis.managed
+        going = {
+            Component.WEAVIATE: weaviate and (keeps or not weaviate.storage.retain),
+            Component.STATE: state and (keeps or not state.storage.retain),
+            Component.CACHE: spec.cache.redis.managed,
+        }
+        return {component for component, goes in going.items() if goes}
 
     async def _taken_over(self, raw: Manifest) -> bool:
         """Whether the documents are another tenant's by now.

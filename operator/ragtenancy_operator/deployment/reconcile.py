@@ -5,8 +5,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Final
 
-from ragtenancy_api import wiring
-from ragtenancy_operator import names, stores
+from ragtenancy_operator import names
 from ragtenancy_operator.children import external, model_download, secrets
 from ragtenancy_operator.children.base import Context, digest
 from ragtenancy_operator.conditions import Verdict, merge, refused
@@ -14,6 +13,7 @@ from ragtenancy_operator.deployment import model_status, plan, status, volumes
 from ragtenancy_operator.deployment.downloads import ASK_SECONDS, Downloads
 from ragtenancy_operator.deployment.observe import Observed, context_of, observe
 from ragtenancy_operator.deployment.rejections import in_spec
+from ragtenancy_operator.deployment.teardown import Teardown, deleting
 from ragtenancy_operator.errors import Refused, Rejected, Retry, Unreachable
 from ragtenancy_operator.names import Component
 from ragtenancy_operator.optional import MISSING
@@ -31,6 +31,8 @@ from ragtenancy_operator.store import (
 _log = logging.getLogger(__name__)
 _RECHECK_SECONDS: Final = 5.0
 """How soon a missing Secret or an external server is looked for again: no event tells of them."""
+_DELETION_SECONDS: Final = 2.0
+"""How soon the teardown looks again: events tell of most that it waits for."""
 _ROTATION_SECONDS: Final = 30.0
 """How soon it is noticed that a person's Secret has changed, or that an external server is away."""
 
@@ -41,6 +43,7 @@ class DeploymentReconciler:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._downloads = Downloads(services)
+        self._teardown = Teardown(services)
         self._told: dict[str, str] = {}  # by uid: what its tenants last heard of
 
     async def reconcile(self, key: Key) -> float | None:
@@ -265,37 +268,29 @@ class DeploymentReconciler:
         return _ROTATION_SECONDS if external.components(observed.context) else None
 
     async def _tear_down(self, raw: Manifest) -> float | None:
-        """Let the deployment go when no binding needs its stores any more."""
+        """Let the deployment go when nothing of it is left to end in order."""
         services, key = self._services, key_of(raw)
         if names.FINALIZER not in (raw["metadata"].get("finalizers") or ()):
             return None
-        bindings = list(services.store.of_deployment(key.namespace, key.name, "RAGBinding"))
-        if bindings:
-            for binding in bindings:
-                services.queue.wake(key_of(binding), cause="its deployment is deleted")
-            return _RECHECK_SECONDS
-        leaving = self._leaving(key.namespace)
         try:
-            context = context_of(services, raw)
-            if context.deployment.spec.vector_store.weaviate.external:
-                connection = await services.connections.vector_store(context)
-                for collection in names.collections(uid_of(raw)):
-                    await connection.client.delete_collection(collection)
-            if context.deployment.spec.state.redis.external:
-                url = await services.connections.redis_url(context, wiring.CREDENTIAL_STATE_REDIS)
-                async with stores.state(url) as state:
-                    await state.forget_here(uid_of(raw))
-        except (Refused, Retry) as error:
-            text = f"what it has in its external stores cannot be deleted: {error}"
-            if not leaving and isinstance(error, Retry):
-                await services.events.post(raw, "Warning", "DeletionWaits", text)
-                raise
-            # What cannot be reached any more must not keep the object, or its namespace, for ever.
-            if not leaving:
-                await services.events.post(raw, "Warning", "CollectionsLeft", text)
+            waits = await self._teardown.step(raw, leaving=self._leaving(key.namespace))
+        except Retry as error:
+            await self._say_deleting(raw, str(error))
+            raise
+        if waits is not None:
+            await self._say_deleting(raw, waits)
+            return _DELETION_SECONDS
         services.connections.forget(uid_of(raw))
         self._told.pop(uid_of(raw), None)
         services.events.forget(uid_of(raw))
-        patched = await services.kube.set_finalizer(raw, names.FINALIZER, present=False)
+        patched = await services.kube.set_finalizer(
+            services.store.get(*key) or raw, names.FINALIZER, present=False
+        )
         services.store.put(patched)
         return None
+
+    async def _say_deleting(self, raw: Manifest, text: str) -> None:
+        patched = await self._services.kube.set_status(raw, deleting(raw, text[:4096]))
+        if patched:
+            self._services.store.put(patched)
+            self._wake_tenants(raw["metadata"]["namespace"], raw["metadata"]["name"])

@@ -98,7 +98,7 @@ class TenantReconciler:
         # one that passes a limit which came later keeps what it has, within the limits
         within = bound and found.accepted.reason == plan.LIMIT_EXCEEDED
         if context is None or not (found.accepted.true or within):
-            if bound and context is not None:
+            if bound and context is not None and not context.deployment.metadata.deletion_timestamp:
                 # no longer allowed: nothing is lost, but nothing is served either
                 await self._bind(observed, context, [], shut=True)
             return None
