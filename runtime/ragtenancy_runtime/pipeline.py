@@ -124,7 +124,7 @@ class Pipeline:
                 turn.question, lambda: first_tokens(asked, embedding.max_input_tokens, tokenize)
             )
             found = await self.search.find(
-                turn.tenant.corpus, turn.plan.mode, embedding.model, query, turn.plan.top_k
+                turn.tenant.corpus, turn.plan.mode, embedding, query, turn.plan.top_k
             )
             turn.usage.embedding = found.embedding_tokens
             sources = sources_of(found)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from ragtenancy_api.api import JWTAuth
+from ragtenancy_api.models import Embedding
 
 Message = dict[str, Any]
 """One chat message in OpenAI's shape, its content a string."""
@@ -120,11 +121,11 @@ class Embeddings:
 class Embedder(Protocol):
     """Turns texts into vectors."""
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, model: Embedding, texts: Sequence[str]) -> Embeddings:
         """Embed texts in one call.
 
         Raises:
-            Unavailable: The server is away.
+            Unavailable: The server is away, or its vectors have not the model's dimensions.
         """
         ...
 

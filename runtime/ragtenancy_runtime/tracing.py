@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
+from ragtenancy_api.models import Embedding
 from ragtenancy_runtime.ports import Attribute, Embedder, Embeddings, Span, Tracer
 
 TENANT: Final = "ragtenancy.tenant.uid"
@@ -81,10 +82,10 @@ class TracedEmbedder:
     embedder: Embedder
     tracer: Tracer
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, model: Embedding, texts: Sequence[str]) -> Embeddings:
         """Embed texts in one call."""
-        asked = {OPERATION: "embeddings", PROVIDER: OPENAI, MODEL: model}
-        with step(self.tracer, f"embeddings {model}", asked) as span:
+        asked = {OPERATION: "embeddings", PROVIDER: OPENAI, MODEL: model.model}
+        with step(self.tracer, f"embeddings {model.model}", asked) as span:
             found = await self.embedder.embed(model, texts)
             span.set({INPUT_TOKENS: found.tokens})
         return found

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from ragtenancy_api.models import Embedding
 from ragtenancy_runtime.errors import InvalidRequest, Unavailable, UpstreamFailed
 from ragtenancy_runtime.ports import AnswerStream, Embeddings
 
@@ -88,9 +89,9 @@ class OpenAIEmbedder:
             total=EMBED_S, connect=CONNECT_S, sock_connect=CONNECT_S
         )
 
-    async def embed(self, model: str, texts: Sequence[str]) -> Embeddings:
+    async def embed(self, model: Embedding, texts: Sequence[str]) -> Embeddings:
         """Embed texts in one call."""
-        body = json.dumps({"model": model, "input": list(texts), "encoding_format": "base64"})
+        body = json.dumps({"model": model.model, "input": list(texts), "encoding_format": "base64"})
         try:
             async with self._http.post(self._url, data=body, timeout=self._timeout) as response:
                 if response.status != 200:
@@ -105,6 +106,10 @@ class OpenAIEmbedder:
             raise Unavailable("embedding model") from error
         if len(vectors) != len(texts):
             raise Unavailable("embedding model")
+        found = {len(vector) for vector in vectors}
+        if found != {model.dimensions}:
+            said = f"vectors of {found} numbers; spec.embedding.dimensions is {model.dimensions}"
+            raise Unavailable("embedding model") from UpstreamFailed(said)
         return Embeddings(vectors, tokens)
 
 

@@ -125,7 +125,7 @@ class Routes:
         query = first_tokens(request.query, embedding.max_input_tokens, tokenizer)
         async with call.watched(), self.admission.held(tenant.uid, quotas, call.request_id) as used:
             found = await self.pipeline.search.find(
-                tenant.corpus, mode, embedding.model, query, request.top_k or retrieval.top_k
+                tenant.corpus, mode, embedding, query, request.top_k or retrieval.top_k
             )
             used.embedding = found.embedding_tokens
             results = [
@@ -150,7 +150,7 @@ class Routes:
             )
         embedding = deployment.embedding
         tokenizer = self.pipeline.tokenizers.embedding(embedding.model)
-        plan = EmbeddingPlan(embedding.model, deployment.ingestion.chunking, tokenizer)
+        plan = EmbeddingPlan(embedding, deployment.ingestion.chunking, tokenizer)
         new = NewDocument(request.id or str(uuid4()), request.text, request.title, request.metadata)
         quotas = tenant.settings.quotas
         async with self.admission.held(tenant.uid, quotas, call.request_id) as used:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from ragtenancy_api.deployment import Chunking
+from ragtenancy_api.models import Embedding
 from ragtenancy_runtime.admission import Usage
 from ragtenancy_runtime.cache.exact import ExactCache
 from ragtenancy_runtime.errors import InvalidRequest, NotFound
@@ -52,7 +53,7 @@ class Written:
 class EmbeddingPlan:
     """How a document's text becomes vectors."""
 
-    model: str
+    model: Embedding
     chunking: Chunking
     tokenizer: Tokenizer
 
@@ -113,7 +114,7 @@ class Documents:
             Conflict: Another writer is at this document.
             Unavailable: A store or the embedding model is away; the old version stays.
         """
-        digest = content_hash(new, embedding.model, embedding.chunking)
+        digest = content_hash(new, embedding.model.model, embedding.chunking)
         async with claimed(self.state, tenant.uid, new.document_id) as claim:
             found = await self.store.documents(tenant.corpus, [new.document_id])
             old = found.get(new.document_id)

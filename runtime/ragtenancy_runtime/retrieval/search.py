@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ragtenancy_api.models import Embedding
 from ragtenancy_runtime import tracing
 from ragtenancy_runtime.ports import (
     Attribute,
@@ -56,7 +57,7 @@ class Search:
     tracer: Tracer = NO_TRACES
 
     async def find(
-        self, corpus: Corpus, mode: RetrievalMode, model: str, query: str, top_k: int
+        self, corpus: Corpus, mode: RetrievalMode, model: Embedding, query: str, top_k: int
     ) -> Found:
         """The chunks nearest to a query.
 
