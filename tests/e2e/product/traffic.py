@@ -13,7 +13,7 @@ from tests.e2e.product.team import App, Team, until
 
 _SCRIPT = Path(__file__).with_name("traffic_client.py")
 _IMAGE = "{.spec.template.spec.containers[0].image}"
-_MORE_SECONDS = 120
+_MORE_SECONDS = 300
 _END_SECONDS = 150
 
 
@@ -29,7 +29,7 @@ class Traffic:
     logs: Callable[[], str]
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def goes_on(self, requests: int = 10) -> None:
+    def goes_on(self, requests: int = 5) -> None:
         """Wait until each kind of request was made so many times more."""
         goal = {kind: number + requests for kind, number in self._made().items()}
         until(

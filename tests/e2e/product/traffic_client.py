@@ -74,7 +74,7 @@ async def _client(http: aiohttp.ClientSession, counts: Counts) -> None:
     body: dict[str, Any] = {
         "model": "default",
         "messages": [{"role": "user", "content": "How tall is the tower?"}],
-        "max_tokens": 8,
+        "max_tokens": 4,
         "rag": {"cache": "off"},
     }
     path = "/chat/completions"
