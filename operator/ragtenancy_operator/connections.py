@@ -6,6 +6,7 @@ import binascii
 import json
 import ssl
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
@@ -83,8 +84,11 @@ def value_of(secret: Manifest | None, entry: str, name: str, key: str, path: str
     return value
 
 
+@lru_cache(maxsize=128)
 def trust(authority: str | None, where: str = "the CA") -> ssl.SSLContext | None:
     """A context that trusts these CAs (PEM) alone; None: the public ones.
+
+    Contexts are kept: making one takes milliseconds in which the operator does nothing else.
 
     Raises:
         Refused: They are no certificates.
@@ -190,16 +194,16 @@ class Connections:
     async def _check_weaviate(self, context: Context, _: str, held: Held) -> None:
         connection = await self.vector_store(context, held)
         grpc = weaviate.urls(context)[1]
-        tls = trust(value(held, wiring.CA_WEAVIATE))
         await connection.client.check(_CHECK_SECONDS)
-        await self._check_grpc(grpc, tls)
+        await self._check_grpc(grpc, value(held, wiring.CA_WEAVIATE))
 
-    async def _check_grpc(self, url: str, tls: ssl.SSLContext | None) -> None:
+    async def _check_grpc(self, url: str, authority: str | None) -> None:
         """Ask whether HTTP/2 is spoken there: the operator itself needs no gRPC."""
         parts, server = urlsplit(url), f"Weaviate's gRPC at {url}"
         context = None
         if parts.scheme == "grpcs":
-            context = tls or ssl.create_default_context()
+            # one of its own: what is kept must not speak HTTP/2 alone
+            context = ssl.create_default_context(cadata=authority)
             context.set_alpn_protocols(["h2"])
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
