@@ -112,6 +112,15 @@ class VLLM(PodSettings):
 class ExternalModel(Model):
     """An OpenAI-compatible server that somebody else runs."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.tls) || self.url.startsWith('https://')",
+                "with tls, url must begin with https://",
+            )
+        )
+    )
+
     url: HTTPURL = Field(description="Base URL, with its version part: https://HOST/v1.")
     api_key_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Secret with its API key. None is sent when absent."

@@ -49,6 +49,16 @@ class ManagedWeaviate(PodSettings):
 class ExternalWeaviate(Model):
     """A Weaviate that somebody else runs."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.tls) || self.httpUrl.startsWith('https://') || "
+                "self.grpcUrl.startsWith('grpcs://')",
+                "with tls, httpUrl must begin with https:// or grpcUrl with grpcs://",
+            )
+        )
+    )
+
     http_url: HTTPURL = Field(description="URL of its REST API.")
     grpc_url: str = Field(
         pattern=r"^grpcs?://[^\s/]+$",

@@ -300,7 +300,9 @@ class WeaviateServer:
         return f"http://{_LOOPBACK}:{self.http_port}"
 
     @classmethod
-    def start(cls, home: Path, ready: bool = True, **more: str) -> "WeaviateServer":
+    def start(
+        cls, home: Path, more: Mapping[str, str] | None = None, ready: bool = True
+    ) -> "WeaviateServer":
         """Start it, with more variables; its data goes to `home`."""
         ensure([TOOLS["weaviate-server"]])
         http, grpc, metrics, gossip, data, raft, rpc = free_ports(7)
@@ -334,7 +336,9 @@ class WeaviateServer:
             "RAFT_PORT": str(raft),
         }
         words = ["--scheme", "http", "--host", _LOOPBACK, "--port", str(http)]
-        process = Process([binary("weaviate-server"), *words], home / "weaviate.log", env | more)
+        process = Process(
+            [binary("weaviate-server"), *words], home / "weaviate.log", {**env, **(more or {})}
+        )
         server = cls(http, grpc, metrics, api_key, process)
         if ready:
             process.wait_until(server.ready)
@@ -391,7 +395,7 @@ class WeaviateCluster:
         """Start nodes until there are so many; those that run go on."""
         new = [
             WeaviateServer.start(
-                self.home / f"node-{index}", ready=False, **self._variables(index, size)
+                self.home / f"node-{index}", self._variables(index, size), ready=False
             )
             for index in range(len(self.members), size)
         ]
@@ -404,7 +408,7 @@ class WeaviateCluster:
         old = self.members[index]
         old.process.kill()
         size = len(self.members)
-        server = WeaviateServer.start(self.home / f"node-{index}", **self._variables(index, size))
+        server = WeaviateServer.start(self.home / f"node-{index}", self._variables(index, size))
         self.members = (*self.members[:index], server, *self.members[index + 1 :])
 
     def stop(self) -> None:

@@ -152,7 +152,9 @@ def deleting(raw: Manifest, text: str) -> dict[str, Any]:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     held = raw.get("status") or {}
     conditions = [c for c in held.get("conditions") or () if c["type"] != "Ready"]
-    before = next((c for c in held.get("conditions") or () if c["type"] == "Ready"), {})
+    before: dict[str, Any] = next(
+        (c for c in held.get("conditions") or () if c["type"] == "Ready"), {}
+    )
     ready = {
         "type": "Ready",
         "status": "False",

@@ -132,7 +132,7 @@ STATE = "state.redis.external"
 CACHE = "cache.redis.external"
 EMBEDDING = "embedding.external"
 GENERATION = "generation.external"
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "nothing listens at Weaviate's URL": (
         {f"{VECTOR}.httpUrl": "https://127.0.0.1:1"}, "VectorStoreReady", "Unreachable", "httpUrl",
     ),
