@@ -144,8 +144,8 @@ def build(context: Context, component: str) -> list[Manifest]:
             scratch,
             shared,
         ],
-        # As process 1 of its namespace vLLM would not hear a SIGTERM before it serves, and a pod that
-        # is deleted while it loads its model would stay for the whole grace period.
+        # As process 1 of its namespace vLLM would not hear a SIGTERM before it serves, and a pod
+        # that is deleted while it loads its model would stay for the whole grace period.
         shareProcessNamespace=True,
         terminationGracePeriodSeconds=DRAIN_SECONDS + _LONGEST_ANSWER_SECONDS + 25,
     )
