@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ragtenancy_operator.errors import KubeError
 from ragtenancy_operator.kube import Kube
 from tests.e2e.localnode.pki import Authority
 from tests.fakes.openai import FakeOpenAI
@@ -202,15 +203,16 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {f"{EMBEDDING}.url": "https://model.invalid/v1"}, "EmbeddingReady", "Unreachable", "url",
     ),
     "Weaviate is no model": (
-        {f"{GENERATION}.url": "{weaviate}"}, "GenerationReady", "NotOpenAI", "url",
+        {f"{GENERATION}.url": "{weaviate}", f"{GENERATION}.tls": None},
+        "GenerationReady", "NotOpenAI", "url",
     ),
     "Redis is no model": (
-        {f"{GENERATION}.url": "http://127.0.0.1:{redis_port}/v1"}, "GenerationReady", "Unreachable",
-        "url",
+        {f"{GENERATION}.url": "http://127.0.0.1:{redis_port}/v1", f"{GENERATION}.tls": None},
+        "GenerationReady", "Unreachable", "url",
     ),
     "a gRPC server is no model": (
-        {f"{GENERATION}.url": "http://127.0.0.1:{grpc_port}/v1"}, "GenerationReady", "NotHTTP",
-        "url",
+        {f"{GENERATION}.url": "http://127.0.0.1:{grpc_port}/v1", f"{GENERATION}.tls": None},
+        "GenerationReady", "NotHTTP", "url",
     ),
     "the model's URL forgets its TLS": (
         {f"{GENERATION}.url": "https://127.0.0.1:{http_port}/v1"}, "GenerationReady", "NotTLS",
@@ -239,6 +241,23 @@ async def test_everything_external_behind_tls_is_ready(
     files = {i["path"] for s in credentials["projected"]["sources"] for i in s["secret"]["items"]}
     assert {f"{p}-ca.crt" for p in ("weaviate", "state-redis", "cache-redis")} <= files
     assert {"embedding-ca.crt", "generation-ca.crt"} <= files
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({f"{GENERATION}.url": "http://model/v1"}, "url must begin with https://"),
+        (
+            {f"{VECTOR}.httpUrl": "http://weaviate", f"{VECTOR}.grpcUrl": "grpc://weaviate:50051"},
+            "httpUrl must begin with https://",
+        ),
+    ],
+)
+async def test_a_ca_that_nothing_would_be_verified_by_is_refused(
+    world: World, api: Kube, outside: Outside, team: str, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(KubeError, match=message):
+        await make(api, world, outside, team, changed)
 
 
 async def test_pods_roll_when_a_persons_secret_changes(
