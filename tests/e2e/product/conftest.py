@@ -8,7 +8,7 @@ from secrets import token_hex
 import pytest
 
 from tests.e2e.cluster import choose
-from tests.e2e.demo.kube import Tools
+from tests.e2e.demo.kube import NAMESPACE, Tools
 from tests.e2e.product.team import Team
 
 _MODELS_SECONDS = 1800
@@ -17,8 +17,17 @@ _ROLL_SECONDS = 180
 
 @pytest.fixture(scope="session")
 def tools(kubeconfig: Path) -> Tools:
-    """kubectl and helm, with the chart installed and the quickstart Ready."""
+    """kubectl and helm, with the chart installed under Pod Security and the quickstart Ready."""
     made = Tools.of(choose())
+    restricted = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": NAMESPACE,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }
+    made.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(restricted))
     made.install()
     made.apply_quickstart()
     made.wait_ready("ragdeployment", "rag", "main", _MODELS_SECONDS, print)
