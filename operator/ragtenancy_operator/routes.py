@@ -10,7 +10,7 @@ from ragtenancy_operator.names import (
     Component,
 )
 from ragtenancy_operator.served import pod_ready
-from ragtenancy_operator.store import Key, Manifest, Store, holds, key_of, labels_of
+from ragtenancy_operator.store import Key, Manifest, Store, holds, key_of, labels_of, uid_of
 
 
 def wakes(store: Store, obj: Manifest) -> Iterator[Key]:
@@ -19,6 +19,9 @@ def wakes(store: Store, obj: Manifest) -> Iterator[Key]:
     namespace = obj["metadata"].get("namespace", "")
     if kind in ("RAGDeployment", "RAGTenant"):
         yield key_of(obj)
+        if kind == "RAGTenant" and store.get(*key_of(obj)) is None:
+            # its binding may be retained: nothing else tells that the tenant is gone
+            yield Key("RAGBinding", obj["spec"]["deploymentRef"]["namespace"], uid_of(obj))
     elif kind == "RAGBinding":
         yield key_of(obj)
         reference = obj["spec"]["tenantRef"]

@@ -1,15 +1,20 @@
 """Fixtures of the operator's integration tests."""
 
 import asyncio
+import contextlib
+import json
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from ragtenancy_operator.errors import KubeError
 from ragtenancy_operator.kube import Kube
+from ragtenancy_operator.names import FINALIZER
 from tests.fakes.openai import FakeOpenAI
 from tests.integration.operator.world import (
     ACCOUNT,
@@ -126,6 +131,44 @@ async def api(world: World) -> AsyncIterator[Kube]:
     """A client of the API server."""
     async with Kube(world.kube.kubeconfig) as kube:
         yield kube
+
+
+_OURS = ("RAGTenant", "RAGDeployment", "RAGBinding")
+_GOING_SECONDS = 15
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tidy(
+    kube: KubeServer, crds: None, kubectl: Callable[..., subprocess.CompletedProcess[str]]
+) -> Iterator[None]:
+    """Nothing of one module's is left to the next, where the operator would go on with it."""
+    yield
+    asyncio.run(_remove(kube, kubectl))
+
+
+async def _remove(
+    kube: KubeServer, kubectl: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    def left() -> list[dict[str, Any]]:
+        listed = kubectl("get", ",".join(_OURS), "--all-namespaces", "--output=json")
+        assert listed.returncode == 0, listed.stderr
+        return [
+            obj
+            for obj in json.loads(listed.stdout)["items"]
+            if (obj["kind"], obj["metadata"]["namespace"]) != ("RAGDeployment", HOME)
+        ]
+
+    async with Kube(kube.kubeconfig) as client:
+        for obj in left():
+            await client.delete(obj)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _GOING_SECONDS
+        while (remaining := left()) and loop.time() < deadline:
+            await asyncio.sleep(0.5)
+        # their stores ended with the module, or the operator did
+        for obj in remaining:
+            with contextlib.suppress(KubeError):  # it went in this moment
+                await client.set_finalizer(obj, FINALIZER, present=False)
 
 
 @pytest.fixture

@@ -17,7 +17,10 @@ CHILD = {"ragtenancy.io/deployment": "main"}
     ("thing", "keys"),
     [
         (obj("RAGDeployment", "main"), [("RAGDeployment", "rag", "main")]),
-        (obj("RAGTenant", "t", namespace="team"), [("RAGTenant", "team", "t")]),
+        (
+            obj("RAGTenant", "gone", namespace="team", uid="u", spec=REFERENCE),
+            [("RAGTenant", "team", "gone"), ("RAGBinding", "rag", "u")],
+        ),
         (
             obj(
                 "RAGBinding",
