@@ -142,7 +142,7 @@ def test_deleting_a_deployment_with_tenants_is_denied_and_says_what_to_do(team: 
 def test_the_printed_columns_tell_the_state(team: Team) -> None:
     team.new("columns")
     row = team.tools.kubectl("get", "ragt", "columns", f"--namespace={team.namespace}").splitlines()
-    assert row[0].split() == ["NAME", "READY", "REASON", "DEPLOYMENT", "AGE"]
+    assert row[0].split() == ["NAME", "READY", "REASON", "DEPLOYMENT", "DOCUMENTS", "AGE"]
     assert row[1].split()[:4] == ["columns", "True", "Ready", "main"]
     row = team.tools.kubectl("get", "ragd", "main", "--namespace=rag").splitlines()
     assert row[0].split() == ["NAME", "READY", "REASON", "TENANTS", "URL", "AGE"]
