@@ -38,11 +38,6 @@ def recent_days(now: datetime) -> tuple[int, int]:
     return today, today - 1
 
 
-def day_number(text: str) -> int:
-    """Days since 1970 of a day such as 2026-01-31."""
-    return (date.fromisoformat(text) - _EPOCH).days
-
-
 def usage_of(day: int, ledger: dict[str, int]) -> dict[str, Any]:
     """One day of the ledger, as a status has it."""
     return Usage(

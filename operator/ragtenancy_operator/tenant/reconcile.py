@@ -149,7 +149,11 @@ class TenantReconciler:
             await damage.note(services, context, connection.placements, observed.binding)
         collection = context.deployment.spec.vector_store.collection
         await connection.placements.ensure(placement, collection)
-        binding = await self._bind(observed, context, working)
+        # of one that is bound nothing has changed since but what was noted of it
+        held = observed.binding and services.store.get(
+            "RAGBinding", context.namespace, observed.binding.metadata.name
+        )
+        binding = held or await self._bind(observed, context, working)
         if observed.origin is not None:
             origin = observed.origin.metadata
             key = Key("RAGBinding", origin.namespace, origin.name)

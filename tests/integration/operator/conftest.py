@@ -1,7 +1,6 @@
 """Fixtures of the operator's integration tests."""
 
 import asyncio
-import contextlib
 import json
 import subprocess
 import uuid
@@ -167,8 +166,11 @@ async def _remove(
             await asyncio.sleep(0.5)
         # their stores ended with the module, or the operator did
         for obj in remaining:
-            with contextlib.suppress(KubeError):  # it went in this moment
+            try:
                 await client.set_finalizer(obj, FINALIZER, present=False)
+            except KubeError as error:
+                if error.status not in (404, 409):  # it went in this moment
+                    raise
 
 
 @pytest.fixture
